@@ -1,0 +1,106 @@
+// Worker threads that run runnables on fibers. A runnable holds a fiber only
+// while its run() lasts: a runner fiber executes one after the other; if one
+// blocks, that fiber stays with it and the worker goes on with another from
+// its pool. Nothing in mid-run moves between threads; what moves to an idle
+// worker is a runnable that waits in a queue.
+
+#pragma once
+
+#include "sched/runnable.hpp"
+
+#include <boost/fiber/waker.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace esp::sched {
+
+struct options {
+  unsigned workers = 0;                 // 0: one for each core
+  std::size_t stack_size = 64u << 10;   // of a runner fiber, reserved
+  std::size_t max_blocked = 20'000;     // fibers blocked at once, in all
+  std::chrono::milliseconds long_schedule{100};
+  std::chrono::milliseconds takeover{1'000};
+  unsigned max_abandoned = 4;
+};
+
+struct gauges {
+  unsigned workers = 0;      // threads, the stand-ins of stuck ones included
+  unsigned idle = 0;         // of them, asleep
+  unsigned stuck = 0;        // of them, in one task for longer than takeover
+  std::size_t run_queue = 0; // runnables waiting
+  std::size_t fibers = 0;    // runner fibers, of which
+  std::size_t blocked = 0;   // are held by a blocked runnable
+  std::uint64_t runs = 0;    // calls of run()
+};
+
+class scheduler {
+public:
+  explicit scheduler(options o);
+  // Lets no new run() begin and waits for those going on: wake what is
+  // blocked first. Stuck threads are waited for, too.
+  ~scheduler();
+  scheduler(const scheduler&) = delete;
+  scheduler& operator=(const scheduler&) = delete;
+
+  // Any thread. Puts `r` into a run queue: the caller's if it is a worker.
+  void schedule(runnable_ptr r);
+
+  gauges read() const;
+  const options& config() const noexcept;
+
+  // Runs once on each worker, after a batch of runs and before it sleeps:
+  // where output that was gathered meanwhile is sent. Set before the first
+  // schedule().
+  void on_pause(std::function<void()> f);
+  // On the watchdog's thread, when more than `max_abandoned` threads run what
+  // nobody waits for: there is no way to get them back but to end the OS
+  // process. Set before the first schedule().
+  void on_abandoned(std::function<void(std::vector<runnable_ptr>)> f);
+
+  class impl;
+
+private:
+  std::unique_ptr<impl> impl_;
+};
+
+// What a runnable may ask of the worker it is running on. Call these from
+// inside run() only.
+namespace this_worker {
+
+// True on a worker's thread, inside a run().
+bool is_running() noexcept;
+// A cheap sign of life between two pieces of work of one run(): long_schedule
+// and takeover count from the last one.
+void beat() noexcept;
+// True if fibers or timers of this worker wait for the running one to make
+// room: time to leave run() early.
+bool should_yield() noexcept;
+
+} // namespace this_worker
+
+// One waiting fiber. The waiter calls prepare(), makes itself known under the
+// lock that its wakers use, drops that lock and waits; a wake() between
+// prepare() and the wait is not lost. Wakers may be on any thread.
+class parker {
+public:
+  // True if one more fiber may block; false is `system_limit`.
+  [[nodiscard]] bool prepare() noexcept;
+  void wait() noexcept;
+  // False if the time came first.
+  bool wait_until(std::chrono::steady_clock::time_point t) noexcept;
+  // Ends a prepare() that is not followed by a wait.
+  void cancel() noexcept;
+  // Wakes the fiber that prepared last; later ones are harmless. The parker
+  // must be alive: callers hold the lock that keeps it so.
+  void wake() noexcept;
+
+private:
+  boost::fibers::waker waker_;
+};
+
+} // namespace esp::sched

@@ -1,0 +1,124 @@
+// One worker: a thread, its run queue, its runner fibers and the Boost.Fiber
+// algorithm that puts them in order. Internal to the room.
+
+#pragma once
+
+#include "sched/scheduler.hpp"
+
+#include <boost/fiber/algo/algorithm.hpp>
+#include <boost/fiber/context.hpp>
+#include <boost/fiber/scheduler.hpp>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace esp::sched {
+
+// What all workers of a scheduler share.
+struct pool {
+  options config;
+  std::function<void()> pause = [] {};
+  std::vector<std::unique_ptr<class worker>> workers; // fixed once started
+  std::atomic<unsigned> stand_ins_wanted{0};
+  std::atomic<std::size_t> blocked{0};
+};
+
+class worker {
+public:
+  worker(pool& p, unsigned index, bool is_stand_in);
+  worker(const worker&) = delete;
+  worker& operator=(const worker&) = delete;
+  ~worker();
+
+  void start();
+  void stop() noexcept; // asks; the destructor waits
+
+  // Any thread.
+  void notify() noexcept;
+  // Come and take what waits with the others, whatever it seems to cost.
+  void invite() noexcept;
+  run_queue& queue() noexcept { return queue_; }
+  bool is_asleep() const noexcept { return asleep_.load(); }
+  bool is_stand_in() const noexcept { return is_stand_in_; }
+  // A stand-in takes work only while it is wanted.
+  void want(bool wanted) noexcept;
+  bool is_taking_work() const noexcept {
+    return !is_stand_in_ || wanted_.load(std::memory_order_relaxed);
+  }
+
+  // The watchdog's view: signs of life so far, and what is running now.
+  std::uint64_t beats() const noexcept {
+    return beats_.load(std::memory_order_relaxed);
+  }
+  runnable_ptr current() noexcept;
+  std::uint64_t runs() const noexcept {
+    return runs_.load(std::memory_order_relaxed);
+  }
+  std::size_t fiber_count() const noexcept {
+    return fibers_.load(std::memory_order_relaxed);
+  }
+  // What waits here is worth the time it takes to wake another worker.
+  bool has_surplus() const noexcept;
+
+  // The rest is for the worker's own thread.
+  static worker* here() noexcept; // null on other threads
+  bool is_running() const noexcept { return current_ != nullptr; }
+  void beat() noexcept {
+    beats_.store(beats_.load(std::memory_order_relaxed) + 1,
+                 std::memory_order_relaxed);
+  }
+  bool should_yield() const noexcept;
+  bool reserve_block() noexcept;
+  void cancel_block() noexcept;
+  template <class Suspend>
+  void block(Suspend&& suspend) {
+    runnable* const mine = current_;
+    set_current(nullptr);
+    --loops_;
+    suspend();
+    ++loops_;
+    set_current(mine);
+    pool_.blocked.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+private:
+  class algorithm;
+
+  void main();
+  void runner();
+  void add_runner();
+  bool park(); // false: the runner should end
+  void execute(runnable_ptr r) noexcept;
+  void execute_on_own_fiber(runnable_ptr r, std::size_t stack);
+  runnable_ptr next() noexcept;
+  bool has_work() const noexcept;
+  void set_current(runnable* r) noexcept;
+
+  pool& pool_;
+  const unsigned index_;
+  const bool is_stand_in_;
+  std::thread thread_;
+  run_queue queue_;
+
+  // Shared with other threads.
+  std::atomic<bool> wanted_{false}, stopping_{false}, asleep_{false};
+  std::atomic<bool> notified_{false}, invited_{false};
+  std::mutex sleep_mutex_;
+  std::condition_variable sleep_;
+  std::atomic<std::uint64_t> beats_{0}, runs_{0};
+  std::atomic<std::size_t> fibers_{0};
+  std::atomic<std::uint32_t> run_ns_{0}; // of one run(), smoothed
+  spinlock current_lock_;                // guards clearing current_
+  std::atomic<runnable*> current_{nullptr};
+
+  // This thread's own.
+  algorithm* algorithm_ = nullptr;
+  boost::fibers::context* main_ = nullptr;
+  std::vector<boost::fibers::context*> idle_runners_;
+  std::size_t loops_ = 0; // runners neither idle nor blocked
+};
+
+} // namespace esp::sched
