@@ -46,7 +46,8 @@ public:
       watchdog_.join();
     for (auto& w : pool_.workers)
       w->stop();
-    pool_.workers.clear();
+    for (auto& w : pool_.workers)
+      w->join();
   }
 
   void schedule(runnable_ptr r) {

@@ -94,8 +94,7 @@ private:
 worker::worker(pool& p, unsigned index, bool is_stand_in)
     : pool_(p), index_(index), is_stand_in_(is_stand_in) {}
 
-worker::~worker() {
-  stop();
+void worker::join() {
   if (thread_.joinable())
     thread_.join();
 }

@@ -31,10 +31,12 @@ public:
   worker(pool& p, unsigned index, bool is_stand_in);
   worker(const worker&) = delete;
   worker& operator=(const worker&) = delete;
-  ~worker();
 
   void start();
-  void stop() noexcept; // asks; the destructor waits
+  void stop() noexcept; // asks
+  // Waits. The others' queues are looked at until the thread ends, so all are
+  // joined before any is destroyed.
+  void join();
 
   // Any thread.
   void notify() noexcept;
