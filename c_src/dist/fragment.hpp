@@ -72,6 +72,11 @@ private:
   std::vector<std::byte> body_;
 };
 
+// The `count` bytes from `from` on of head and payload, as if they were one.
+void append_cut(std::vector<std::byte>& out, std::span<const std::byte> head,
+                std::span<const std::byte> payload, std::size_t from,
+                std::size_t count);
+
 // One outgoing signal, cut as it is written, so that a writer can let ticks
 // and small signals pass between the fragments. Keeps the payload alive.
 class fragment_cutter {

@@ -10,8 +10,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace esp::dist {
@@ -62,12 +64,15 @@ public:
   std::size_t buffered() const noexcept { return end_ - begin_; }
 
 private:
-  result<frame> parse(std::span<const std::byte> packet, bool is_oversize);
-  result<std::optional<frame>> fail(std::string_view what);
+  result<frame> parse(std::span<const std::byte> packet);
+  esp::error fail(std::string what);
 
   std::uint64_t flags_;
   std::size_t max_body_;
-  std::vector<std::byte> buffer_;
+  void resize(std::size_t capacity);
+
+  std::unique_ptr<std::byte[]> buffer_;
+  std::size_t capacity_ = 0;
   std::size_t begin_ = 0, end_ = 0; // what is not yet consumed
   std::uint64_t skip_ = 0;          // of an oversize body, still to come
   bool is_broken_ = false;

@@ -1,0 +1,132 @@
+#include "dist/fragment.hpp"
+
+#include "dist/wire.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace esp::dist {
+
+namespace {
+
+std::string sequence_text(const frame& f) {
+  return "sequence " + std::to_string(f.sequence_id) + ", fragment "
+         + std::to_string(f.fragment_id);
+}
+
+} // namespace
+
+fragment_joiner::fragment_joiner(fragment_limits limits) : limits_(limits) {}
+
+result<fragment_joiner::outcome> fragment_joiner::add(const frame& f) {
+  forget_body();
+  if (f.fragment_id == 0) {
+    return error{errc::malformed, sequence_text(f) + ": ids end at 1"};
+  }
+  auto at = table_.find(f.sequence_id);
+  if (f.kind == frame_kind::first_fragment) {
+    if (at != table_.end()) {
+      return error{errc::malformed, sequence_text(f) + ": id in use"};
+    }
+    at = table_.try_emplace(f.sequence_id).first;
+    at->second.next_id = f.fragment_id;
+    ++open_;
+    if (open_ > limits_.max_sequences) {
+      return drop(at);
+    }
+  } else if (at == table_.end() || at->second.next_id != f.fragment_id) {
+    return error{errc::malformed, sequence_text(f) + ": out of order"};
+  }
+  if (at->second.is_swallowed) {
+    at->second.next_id = f.fragment_id - 1;
+    if (f.fragment_id == 1) {
+      table_.erase(at);
+    }
+    return outcome::swallowed;
+  }
+  auto size = at->second.bytes.size() + f.body.size();
+  if (f.is_oversize || size > limits_.max_signal
+      || total_ + f.body.size() > limits_.max_total) {
+    return drop(at);
+  }
+  return keep(at, f);
+}
+
+result<fragment_joiner::outcome> fragment_joiner::keep(table::iterator at,
+                                                       const frame& f) {
+  auto& bytes = at->second.bytes;
+  put(bytes, f.body);
+  total_ += f.body.size();
+  at->second.next_id = f.fragment_id - 1;
+  if (f.fragment_id > 1) {
+    return outcome::incomplete;
+  }
+  total_ -= bytes.size();
+  --open_;
+  body_ = std::move(bytes);
+  table_.erase(at);
+  return outcome::complete;
+}
+
+// The rest of the sequence will still come and must not be taken for an
+// error, so its place in the table stays, without its bytes.
+result<fragment_joiner::outcome> fragment_joiner::drop(table::iterator at) {
+  total_ -= at->second.bytes.size();
+  --open_;
+  if (at->second.next_id == 1) {
+    table_.erase(at);
+    return outcome::dropped;
+  }
+  at->second.is_swallowed = true;
+  at->second.bytes = {};
+  --at->second.next_id;
+  if (table_.size() - open_ > limits_.max_swallowed) {
+    return error{errc::system_limit, "too many dropped sequences under way"};
+  }
+  return outcome::dropped;
+}
+
+void fragment_joiner::forget_body() noexcept {
+  body_ = {};
+}
+
+fragment_cutter::fragment_cutter(std::uint64_t sequence_id,
+                                 std::vector<std::byte> head, term payload,
+                                 bool has_payload)
+    : sequence_id_(sequence_id),
+      fragment_id_(0),
+      head_(std::move(head)),
+      payload_(std::move(payload)),
+      size_(head_.size() + (has_payload ? payload_.bytes().size() : 0)) {
+  fragment_id_ =
+      std::max<std::uint64_t>(1, (size_ + fragment_size - 1) / fragment_size);
+}
+
+bool fragment_cutter::append_next(std::vector<std::byte>& out) {
+  if (fragment_id_ == 0) {
+    return false;
+  }
+  auto count = std::min(fragment_size, size_ - done_);
+  append_fragment_header(out, is_first_, sequence_id_, fragment_id_, count);
+  append_cut(out, head_, payload_.bytes(), done_, count);
+  done_ += count;
+  is_first_ = false;
+  return --fragment_id_ != 0;
+}
+
+void append_cut(std::vector<std::byte>& out, std::span<const std::byte> head,
+                std::span<const std::byte> payload, std::size_t from,
+                std::size_t count) {
+  if (from < head.size()) {
+    auto part = std::min(count, head.size() - from);
+    put(out, head.subspan(from, part));
+    from += part;
+    count -= part;
+  }
+  if (count > 0) {
+    put(out, payload.subspan(from - head.size(), count));
+  }
+}
+
+} // namespace esp::dist
