@@ -1,6 +1,6 @@
 #include "dist/fragment.hpp"
 
-#include "dist/wire.hpp"
+#include "base/bytes.hpp"
 
 #include <algorithm>
 #include <string>
@@ -56,7 +56,7 @@ result<fragment_joiner::outcome> fragment_joiner::add(const frame& f) {
 result<fragment_joiner::outcome> fragment_joiner::keep(table::iterator at,
                                                        const frame& f) {
   auto& bytes = at->second.bytes;
-  put(bytes, f.body);
+  base::writer{bytes}.bytes(f.body);
   total_ += f.body.size();
   at->second.next_id = f.fragment_id - 1;
   if (f.fragment_id > 1) {
@@ -120,12 +120,12 @@ void append_cut(std::vector<std::byte>& out, std::span<const std::byte> head,
                 std::size_t count) {
   if (from < head.size()) {
     auto part = std::min(count, head.size() - from);
-    put(out, head.subspan(from, part));
+    base::writer{out}.bytes(head.subspan(from, part));
     from += part;
     count -= part;
   }
   if (count > 0) {
-    put(out, payload.subspan(from - head.size(), count));
+    base::writer{out}.bytes(payload.subspan(from - head.size(), count));
   }
 }
 

@@ -1,6 +1,6 @@
 #include "dist/frame.hpp"
 
-#include "dist/wire.hpp"
+#include "base/bytes.hpp"
 
 #include <algorithm>
 #include <cassert>
@@ -91,7 +91,7 @@ result<std::optional<frame>> frame_splitter::next() {
   if (skip_ != 0 || kept.size() < length_size) {
     return std::optional<frame>{};
   }
-  std::size_t length = reader{kept}.u32();
+  std::size_t length = base::load_be<std::uint32_t>(kept.data());
   if (length == 0) {
     begin_ += length_size;
     return std::optional{frame{}};
@@ -118,7 +118,7 @@ result<std::optional<frame>> frame_splitter::next() {
 }
 
 result<frame> frame_splitter::parse(std::span<const std::byte> packet) {
-  reader in{packet};
+  base::reader in{packet};
   frame f;
   auto first = in.u8();
   if (first == pass_through_tag) {
@@ -131,7 +131,7 @@ result<frame> frame_splitter::parse(std::span<const std::byte> packet) {
     return f;
   }
   auto second = in.u8();
-  if (first != version_magic || in.is_short()) {
+  if (first != version_magic || !in.ok()) {
     return fail("packet begins with " + std::to_string(first));
   }
   switch (second) {
@@ -157,7 +157,7 @@ result<frame> frame_splitter::parse(std::span<const std::byte> packet) {
   if (f.kind != frame_kind::next_fragment && in.u8() != 0) {
     return fail("atom cache references although no atom cache was offered");
   }
-  if (in.is_short()) {
+  if (!in.ok()) {
     return fail("packet shorter than its header");
   }
   f.body = in.rest();
@@ -170,19 +170,20 @@ esp::error frame_splitter::fail(std::string what) {
 }
 
 void append_tick(std::vector<std::byte>& out) {
-  put(out, std::uint32_t{0});
+  base::writer{out}.u32(0);
 }
 
 void append_signal_header(std::vector<std::byte>& out, std::uint64_t flags,
                           std::size_t body_size) {
+  base::writer w{out};
   if (has_dist_header(flags)) {
-    put(out, static_cast<std::uint32_t>(3 + body_size));
-    put(out, version_magic);
-    put(out, dist_header_tag);
-    put(out, std::uint8_t{0});
+    w.u32(static_cast<std::uint32_t>(3 + body_size));
+    w.u8(version_magic);
+    w.u8(dist_header_tag);
+    w.u8(0);
   } else {
-    put(out, static_cast<std::uint32_t>(1 + body_size));
-    put(out, pass_through_tag);
+    w.u32(static_cast<std::uint32_t>(1 + body_size));
+    w.u8(pass_through_tag);
   }
 }
 
@@ -190,13 +191,14 @@ void append_fragment_header(std::vector<std::byte>& out, bool is_first,
                             std::uint64_t sequence_id,
                             std::uint64_t fragment_id, std::size_t body_size) {
   std::size_t header = is_first ? longest_header : longest_header - 1;
-  put(out, static_cast<std::uint32_t>(header + body_size));
-  put(out, version_magic);
-  put(out, is_first ? first_fragment_tag : next_fragment_tag);
-  put(out, sequence_id);
-  put(out, fragment_id);
+  base::writer w{out};
+  w.u32(static_cast<std::uint32_t>(header + body_size));
+  w.u8(version_magic);
+  w.u8(is_first ? first_fragment_tag : next_fragment_tag);
+  w.u64(sequence_id);
+  w.u64(fragment_id);
   if (is_first) {
-    put(out, std::uint8_t{0});
+    w.u8(0);
   }
 }
 

@@ -1,6 +1,7 @@
 #include "dist/handshake.hpp"
 
-#include "dist/wire.hpp"
+#include "base/bytes.hpp"
+#include "term/atom_table.hpp"
 
 #include <utility>
 
@@ -8,36 +9,15 @@ namespace esp::dist {
 
 namespace {
 
-// Whether `text` can be an atom: UTF-8 of 1 to 255 characters. Not interned to
-// find out, since nobody has proved anything yet and the table is finite.
+using base::as_text;
+using base::reader;
+using base::writer;
+
+// Not interned to find out: nobody has proved anything yet, and the table is
+// finite.
 bool is_atom_text(std::string_view text) {
-  std::size_t characters = 0;
-  while (!text.empty()) {
-    auto lead = static_cast<unsigned char>(text[0]);
-    std::size_t length = lead < 0x80   ? 1
-                         : lead < 0xC2 ? 0 // a continuation, or overlong
-                         : lead < 0xE0 ? 2
-                         : lead < 0xF0 ? 3
-                         : lead < 0xF5 ? 4
-                                       : 0;
-    if (length == 0 || length > text.size() || lead == 0) {
-      return false;
-    }
-    std::uint32_t code = length == 1 ? lead : lead & (0x7FU >> length);
-    for (char c : text.substr(1, length - 1)) {
-      if ((c & 0xC0) != 0x80) {
-        return false;
-      }
-      code = code << 6 | (static_cast<unsigned char>(c) & 0x3FU);
-    }
-    if ((length == 3 && code < 0x800) || (length == 4 && code < 0x10000)
-        || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) {
-      return false;
-    }
-    text.remove_prefix(length);
-    ++characters;
-  }
-  return characters >= 1 && characters <= 255;
+  return !text.empty() && text.find('\0') == text.npos
+         && etf::is_atom_text(text);
 }
 
 bool is_node_name(std::string_view name) {
@@ -103,7 +83,7 @@ handshake handshake::accept(handshake_options options) {
 
 handshake::state handshake::feed(std::span<const std::byte> bytes) {
   if (state_ != state::failed) {
-    put(in_, bytes);
+    writer{in_}.bytes(bytes);
     pump();
   }
   // An honest peer waits for what we have to ask our owner about.
@@ -126,10 +106,10 @@ void handshake::pump() {
       return fail(errc::too_large,
                   "handshake packet of " + std::to_string(length) + " bytes");
     }
-    if (header.rest().size() < length) {
+    if (header.left() < length) {
       return;
     }
-    auto body = header.take(length);
+    auto body = header.bytes(length);
     std::vector<std::byte> kept{body.begin(), body.end()};
     in_.erase(in_.begin(),
               in_.begin()
@@ -169,7 +149,7 @@ void handshake::on_name(std::span<const std::byte> body) {
   auto flags = in.u64();
   auto creation = in.u32();
   auto name = in.text(in.u16());
-  if (tag != 'N' || in.is_short()) {
+  if (tag != 'N' || !in.ok()) {
     return fail(errc::malformed,
                 "expected a name packet, got " + tag_text(body));
   }
@@ -227,10 +207,11 @@ handshake::state handshake::answer_named(std::string_view name,
   peer_ = name;
   peer_creation_ = creation;
   std::vector<std::byte> body;
-  put(body, std::string_view{"snamed:"});
-  put(body, static_cast<std::uint16_t>(name.size()));
-  put(body, name);
-  put(body, creation);
+  writer w{body};
+  w.text("snamed:");
+  w.u16(static_cast<std::uint16_t>(name.size()));
+  w.text(name);
+  w.u32(creation);
   send(body);
   state_ = state::reading;
   send_challenge();
@@ -243,13 +224,14 @@ void handshake::on_status(std::span<const std::byte> body) {
   if (in.u8() != 's') {
     return fail(errc::malformed, "expected a status, got " + tag_text(body));
   }
-  auto text = as_text(in.rest());
+  auto rest = in.rest();
+  auto text = as_text(rest);
   if (text == "ok" || text == "ok_simultaneous") {
     step_ = step::challenge;
   } else if (text == "alive") {
     state_ = state::alive;
   } else if (text.starts_with("named:")) {
-    on_named(in.rest().subspan(6));
+    on_named(rest.subspan(6));
   } else if (text == "nok" || text == "not_allowed") {
     fail(errc::refused, quoted(peer_) + " answered " + std::string{text});
   } else {
@@ -265,7 +247,7 @@ void handshake::on_named(std::span<const std::byte> body) {
   if ((options_.flags & dflag::name_me) == 0) {
     return fail(errc::malformed, "named " + quoted(name) + " without asking");
   }
-  if (in.is_short() || !is_node_name(name)) {
+  if (!in.ok() || !is_node_name(name)) {
     return fail(errc::malformed, "no node name: " + quoted(name));
   }
   options_.name = name;
@@ -308,7 +290,7 @@ void handshake::on_challenge(std::span<const std::byte> body) {
   auto challenge = in.u32();
   peer_creation_ = in.u32();
   auto name = in.text(in.u16());
-  if (tag != 'N' || in.is_short()) {
+  if (tag != 'N' || !in.ok()) {
     return fail(errc::malformed, "expected a challenge, got " + tag_text(body));
   }
   if (name != peer_) {
@@ -320,8 +302,9 @@ void handshake::on_challenge(std::span<const std::byte> body) {
   }
   cookie_ = options_.cookie(peer_);
   std::vector<std::byte> reply{std::byte{'r'}};
-  put(reply, options_.challenge);
-  put(reply, std::span<const std::byte>{challenge_digest(cookie_, challenge)});
+  writer w{reply};
+  w.u32(options_.challenge);
+  w.bytes(challenge_digest(cookie_, challenge));
   send(reply);
   step_ = step::challenge_ack;
 }
@@ -330,8 +313,8 @@ void handshake::on_challenge_reply(std::span<const std::byte> body) {
   reader in{body};
   auto tag = in.u8();
   auto challenge = in.u32();
-  auto proof = in.take(sizeof(digest));
-  if (tag != 'r' || in.is_short()) {
+  auto proof = in.bytes(sizeof(digest));
+  if (tag != 'r' || !in.ok()) {
     return fail(errc::malformed,
                 "expected a challenge reply, got " + tag_text(body));
   }
@@ -341,7 +324,7 @@ void handshake::on_challenge_reply(std::span<const std::byte> body) {
     return fail(errc::refused, quoted(peer_) + " has another cookie");
   }
   std::vector<std::byte> ack{std::byte{'a'}};
-  put(ack, std::span<const std::byte>{challenge_digest(cookie_, challenge)});
+  writer{ack}.bytes(challenge_digest(cookie_, challenge));
   send(ack);
   step_ = step::none;
   state_ = state::connected;
@@ -350,8 +333,8 @@ void handshake::on_challenge_reply(std::span<const std::byte> body) {
 void handshake::on_challenge_ack(std::span<const std::byte> body) {
   reader in{body};
   auto tag = in.u8();
-  auto proof = in.take(sizeof(digest));
-  if (tag != 'a' || in.is_short()) {
+  auto proof = in.bytes(sizeof(digest));
+  if (tag != 'a' || !in.ok()) {
     return fail(errc::malformed,
                 "expected a challenge ack, got " + tag_text(body));
   }
@@ -381,37 +364,40 @@ void handshake::send_name() {
     name = name.substr(name.find('@') + 1); // only the host; all of a host
   }
   std::vector<std::byte> body{std::byte{'N'}};
-  put(body, options_.flags);
-  put(body, options_.creation);
-  put(body, static_cast<std::uint16_t>(name.size()));
-  put(body, name);
+  writer w{body};
+  w.u64(options_.flags);
+  w.u32(options_.creation);
+  w.u16(static_cast<std::uint16_t>(name.size()));
+  w.text(name);
   send(body);
 }
 
 void handshake::send_status(std::string_view text) {
   std::vector<std::byte> body{std::byte{'s'}};
-  put(body, text);
+  writer{body}.text(text);
   send(body);
 }
 
 void handshake::send_challenge() {
   std::vector<std::byte> body{std::byte{'N'}};
-  put(body, options_.flags);
-  put(body, options_.challenge);
-  put(body, options_.creation);
-  put(body, static_cast<std::uint16_t>(options_.name.size()));
-  put(body, std::string_view{options_.name});
+  writer w{body};
+  w.u64(options_.flags);
+  w.u32(options_.challenge);
+  w.u32(options_.creation);
+  w.u16(static_cast<std::uint16_t>(options_.name.size()));
+  w.text(options_.name);
   send(body);
   step_ = step::challenge_reply;
 }
 
 void handshake::send(std::span<const std::byte> body) {
+  writer w{out_};
   if (options_.length_size == 4) {
-    put(out_, static_cast<std::uint32_t>(body.size()));
+    w.u32(static_cast<std::uint32_t>(body.size()));
   } else {
-    put(out_, static_cast<std::uint16_t>(body.size()));
+    w.u16(static_cast<std::uint16_t>(body.size()));
   }
-  put(out_, body);
+  w.bytes(body);
 }
 
 void handshake::fail(errc code, std::string what) {

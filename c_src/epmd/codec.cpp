@@ -1,7 +1,8 @@
 #include "epmd/codec.hpp"
 
+#include "base/bytes.hpp"
+
 #include <charconv>
-#include <initializer_list>
 #include <optional>
 
 namespace esp::epmd {
@@ -22,64 +23,11 @@ constexpr std::uint16_t version = 6; // of the distribution handshake
 
 constexpr std::size_t max_name = 255;
 
-// Big-endian fields off the front of a reply; none once it is used up.
-class fields {
-public:
-  explicit fields(std::span<const std::byte> bytes) : left_(bytes) {}
-
-  std::optional<std::uint32_t> number(std::size_t width) {
-    auto bytes = take(width);
-    if (!bytes) {
-      return std::nullopt;
-    }
-    std::uint32_t n = 0;
-    for (std::byte b : *bytes) {
-      n = n << 8 | std::to_integer<std::uint32_t>(b);
-    }
-    return n;
-  }
-  std::optional<std::span<const std::byte>> take(std::size_t count) {
-    if (count > left_.size()) {
-      return std::nullopt;
-    }
-    auto taken = left_.first(count);
-    left_ = left_.subspan(count);
-    return taken;
-  }
-  std::optional<std::string> counted_text() {
-    auto length = number(2);
-    auto bytes = length ? take(*length) : std::nullopt;
-    if (!bytes) {
-      return std::nullopt;
-    }
-    return std::string{reinterpret_cast<const char*>(bytes->data()),
-                       bytes->size()};
-  }
-  std::span<const std::byte> rest() const { return left_; }
-
-private:
-  std::span<const std::byte> left_;
-};
-
-void put8(std::vector<std::byte>& out, std::uint8_t n) {
-  out.push_back(static_cast<std::byte>(n));
-}
-
-void put16(std::vector<std::byte>& out, std::size_t n) {
-  put8(out, static_cast<std::uint8_t>(n >> 8));
-  put8(out, static_cast<std::uint8_t>(n));
-}
-
-void put_text(std::vector<std::byte>& out, std::string_view text) {
-  auto bytes = std::as_bytes(std::span{text.data(), text.size()});
-  out.insert(out.end(), bytes.begin(), bytes.end());
-}
-
 // Len:16 in front of the body.
 std::vector<std::byte> request(std::size_t body_size) {
   std::vector<std::byte> out;
   out.reserve(2 + body_size);
-  put16(out, body_size);
+  base::writer{out}.u16(static_cast<std::uint16_t>(body_size));
   return out;
 }
 
@@ -129,34 +77,35 @@ encode_alive(std::string_view name, std::uint16_t port, bool is_hidden) {
     return bad_name(name);
   }
   auto out = request(13 + name.size());
-  put8(out, alive2_req);
-  put16(out, port);
-  put8(out, is_hidden ? type_hidden : type_normal);
-  put8(out, protocol_tcp);
-  put16(out, version); // highest
-  put16(out, version); // lowest
-  put16(out, name.size());
-  put_text(out, name);
-  put16(out, 0); // extra
+  base::writer w{out};
+  w.u8(alive2_req);
+  w.u16(port);
+  w.u8(is_hidden ? type_hidden : type_normal);
+  w.u8(protocol_tcp);
+  w.u16(version); // highest
+  w.u16(version); // lowest
+  w.u16(static_cast<std::uint16_t>(name.size()));
+  w.text(name);
+  w.u16(0); // extra
   return out;
 }
 
 result<std::uint32_t> decode_alive_reply(std::span<const std::byte> reply) {
-  fields in{reply};
-  auto tag = in.number(1);
-  if (tag && *tag != alive2_x_resp && *tag != alive2_resp) {
-    return unexpected("ALIVE2_RESP", *tag);
+  base::reader in{reply};
+  auto tag = in.u8();
+  if (in.ok() && tag != alive2_x_resp && tag != alive2_resp) {
+    return unexpected("ALIVE2_RESP", tag);
   }
-  auto code = in.number(1);
-  auto creation = in.number(tag == alive2_resp ? 2 : 4);
-  if (!creation) {
+  auto code = in.u8();
+  auto creation = tag == alive2_resp ? in.u16() : in.u32();
+  if (!in.ok()) {
     return truncated("ALIVE2_RESP");
   }
-  if (*code != 0) {
+  if (code != 0) {
     return error{errc::already,
-                 "epmd refused the name, result " + std::to_string(*code)};
+                 "epmd refused the name, result " + std::to_string(code)};
   }
-  return *creation;
+  return creation;
 }
 
 result<std::vector<std::byte>> encode_port_please(std::string_view name) {
@@ -164,58 +113,54 @@ result<std::vector<std::byte>> encode_port_please(std::string_view name) {
     return bad_name(name);
   }
   auto out = request(1 + name.size());
-  put8(out, port_please2_req);
-  put_text(out, name);
+  base::writer w{out};
+  w.u8(port_please2_req);
+  w.text(name);
   return out;
 }
 
 result<node_entry> decode_port_reply(std::span<const std::byte> reply) {
-  fields in{reply};
-  auto tag = in.number(1);
-  if (tag && *tag != port2_resp) {
-    return unexpected("PORT2_RESP", *tag);
+  base::reader in{reply};
+  auto tag = in.u8();
+  if (in.ok() && tag != port2_resp) {
+    return unexpected("PORT2_RESP", tag);
   }
-  auto code = in.number(1);
-  if (code && *code != 0) {
+  auto code = in.u8();
+  if (in.ok() && code != 0) {
     return error{errc::not_found, "epmd does not know the name"};
   }
-  auto port = in.number(2);
-  auto type = in.number(1);
-  auto protocol = in.number(1);
-  auto highest = in.number(2);
-  auto lowest = in.number(2);
-  auto name = in.counted_text();
-  auto extra = in.counted_text();
-  if (!port || !type || !protocol || !highest || !lowest || !name || !extra) {
+  node_entry entry;
+  entry.port = in.u16();
+  entry.is_hidden = in.u8() == type_hidden;
+  auto protocol = in.u8();
+  entry.highest_version = in.u16();
+  entry.lowest_version = in.u16();
+  entry.name = in.text(in.u16());
+  in.skip(in.u16()); // extra
+  if (!in.ok()) {
     return truncated("PORT2_RESP");
   }
-  if (*protocol != protocol_tcp) {
+  if (protocol != protocol_tcp) {
     return error{errc::malformed, "node speaks protocol "
-                                      + std::to_string(*protocol)
-                                      + ", not TCP"};
+                                      + std::to_string(protocol) + ", not TCP"};
   }
-  return node_entry{.port = static_cast<std::uint16_t>(*port),
-                    .is_hidden = *type == type_hidden,
-                    .lowest_version = static_cast<std::uint16_t>(*lowest),
-                    .highest_version = static_cast<std::uint16_t>(*highest),
-                    .name = std::move(*name)};
+  return entry;
 }
 
 std::vector<std::byte> encode_names() {
   auto out = request(1);
-  put8(out, names_req);
+  base::writer{out}.u8(names_req);
   return out;
 }
 
 result<std::vector<name_entry>>
 decode_names_reply(std::span<const std::byte> reply) {
-  fields in{reply};
-  if (!in.number(4)) { // epmd's own port, which the caller knows
+  base::reader in{reply};
+  in.skip(4); // epmd's own port, which the caller knows
+  if (!in.ok()) {
     return truncated("NAMES_RESP");
   }
-  auto rest = in.rest();
-  std::string_view text{reinterpret_cast<const char*>(rest.data()),
-                        rest.size()};
+  auto text = base::as_text(in.rest());
   std::vector<name_entry> names;
   while (!text.empty()) {
     auto end = text.find('\n');
