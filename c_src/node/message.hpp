@@ -1,0 +1,134 @@
+// What waits in a process's lanes.
+
+#pragma once
+
+#include "esp/datum.hpp"
+#include "esp/term.hpp"
+
+#include <boost/intrusive_ptr.hpp>
+#include <boost/smart_ptr/intrusive_ref_counter.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <utility>
+
+namespace esp::node {
+
+// What travels with a datum besides its value; the same in every home
+// (doc/messages.md). Most data have none. Immutable once shared.
+struct envelope
+    : boost::intrusive_ref_counter<envelope, boost::thread_safe_counter> {
+  std::optional<term> call;  // From of a coop:call/3: {Pid, Tag}
+  std::optional<term> token; // seq_trace
+};
+using envelope_ptr = boost::intrusive_ptr<const envelope>;
+
+enum class what : std::uint8_t {
+  data,    // for the task
+  barrier, // on `edge`; the value is {Caller, Ref}
+  flush,   // a head's: start a barrier; the value is {Caller, Ref}
+  control, // a term that is never data: system messages, calls, ...
+  exit,    // to a process that traps exits: {'EXIT', From, Reason}
+  down,    // {'DOWN', Ref, process, PidOrName, Reason}
+};
+
+inline constexpr std::uint32_t no_edge = 0xFFFFFFFF;
+
+struct message {
+  message* next = nullptr;
+  what kind = what::data;
+  bool urgent = false; // was relayed with high priority
+  std::uint32_t edge = no_edge; // the receiver's number for where it came from
+  std::uint32_t units = 0;      // of credit to give back
+  datum value;
+  envelope_ptr env;
+
+  message() = default;
+  message(what k, datum v) : kind(k), value(std::move(v)) {}
+};
+using message_ptr = std::unique_ptr<message>;
+
+// Singly linked, owning, first in first out. No lock of its own.
+class message_list {
+public:
+  message_list() = default;
+  message_list(message_list&& o) noexcept
+      : head_(std::exchange(o.head_, nullptr)),
+        tail_(std::exchange(o.tail_, nullptr)) {}
+  message_list& operator=(message_list&& o) noexcept {
+    if (this != &o) {
+      clear();
+      head_ = std::exchange(o.head_, nullptr);
+      tail_ = std::exchange(o.tail_, nullptr);
+    }
+    return *this;
+  }
+  ~message_list() { clear(); }
+
+  bool empty() const noexcept { return head_ == nullptr; }
+  message* front() noexcept { return head_; }
+  void push_back(message_ptr m) noexcept {
+    message* const raw = m.release();
+    raw->next = nullptr;
+    (tail_ != nullptr ? tail_->next : head_) = raw;
+    tail_ = raw;
+  }
+  // Before all that are not urgent, behind those that are.
+  void push_urgent(message_ptr m) noexcept {
+    message** place = &head_;
+    while (*place != nullptr && (*place)->urgent)
+      place = &(*place)->next;
+    message* const raw = m.release();
+    raw->urgent = true;
+    raw->next = *place;
+    *place = raw;
+    if (raw->next == nullptr)
+      tail_ = raw;
+  }
+  message_ptr pop_front() noexcept {
+    message* const raw = head_;
+    if (raw != nullptr) {
+      head_ = raw->next;
+      if (head_ == nullptr)
+        tail_ = nullptr;
+      raw->next = nullptr;
+    }
+    return message_ptr(raw);
+  }
+  void append(message_list&& o) noexcept {
+    if (o.empty())
+      return;
+    (tail_ != nullptr ? tail_->next : head_) = o.head_;
+    tail_ = o.tail_;
+    o.head_ = o.tail_ = nullptr;
+  }
+  void prepend(message_list&& o) noexcept {
+    o.append(std::move(*this));
+    *this = std::move(o);
+  }
+  // Takes out the first that `matches` accepts.
+  template <class Matches>
+  message_ptr extract(Matches&& matches) {
+    message* before = nullptr;
+    for (message* m = head_; m != nullptr; before = m, m = m->next)
+      if (matches(*m)) {
+        (before != nullptr ? before->next : head_) = m->next;
+        if (tail_ == m)
+          tail_ = before;
+        m->next = nullptr;
+        return message_ptr(m);
+      }
+    return nullptr;
+  }
+  void clear() noexcept {
+    while (pop_front()) {
+    }
+  }
+
+private:
+  message* head_ = nullptr;
+  message* tail_ = nullptr;
+};
+
+} // namespace esp::node

@@ -1,0 +1,623 @@
+#include "node/process.hpp"
+
+#include "base/log.hpp"
+#include "esp/process.hpp"
+#include "node/node.hpp"
+
+#include <algorithm>
+#include <mutex>
+#include <system_error>
+
+namespace esp::node {
+
+namespace {
+
+// Data handled in one run(): enough to make the switch cheap, few enough that
+// a neighbour's turn comes within microseconds.
+constexpr int data_per_run = 64;
+
+thread_local process* current_ = nullptr;
+
+term exit_message(const esp::pid& from, const term& reason) {
+  static const atom tag("EXIT");
+  return term::tuple({tag, from, reason});
+}
+
+} // namespace
+
+process::~process() = default;
+
+process* process::current() noexcept { return current_; }
+
+esp::pid process::pid() const noexcept { return home_.pid_of(number_); }
+
+process::extra& process::more() {
+  const std::lock_guard guard(lock_);
+  if (!extra_)
+    extra_ = std::make_unique<extra>();
+  return *extra_;
+}
+
+// ---- Arriving ------------------------------------------------------------
+
+void process::deliver(term message, const std::optional<esp::pid>& from) {
+  if (auto accepted = accept(std::move(message), from))
+    push(std::move(accepted->first), accepted->second);
+}
+
+std::optional<std::pair<message_ptr, lane>>
+process::accept(term message, const std::optional<esp::pid>&) {
+  return std::pair(
+      std::make_unique<node::message>(what::data,
+                                      datum::of(std::move(message))),
+      lane::data);
+}
+
+void process::push(message_ptr m, lane l) noexcept {
+  lock_.lock();
+  if (flags_.load(std::memory_order_relaxed) & dead) {
+    lock_.unlock();
+    return; // nobody will read it; `m` goes with this frame
+  }
+  if (l == lane::control) {
+    control_.push_back(std::move(m));
+    control_count_.store(control_count_.load(std::memory_order_relaxed) + 1,
+                         std::memory_order_relaxed);
+  } else {
+    data_.push_back(std::move(m));
+    data_count_.fetch_add(1, std::memory_order_relaxed);
+  }
+  wake_if(l != lane::control
+          && (flags_.load(std::memory_order_relaxed) & on_data) != 0);
+  const bool run_it = enqueue();
+  lock_.unlock();
+  if (run_it)
+    schedule();
+}
+
+void process::kick() noexcept {
+  lock_.lock();
+  const auto f = flags_.load(std::memory_order_relaxed);
+  if (f & running)
+    flags_.fetch_or(again, std::memory_order_relaxed);
+  wake_if(true);
+  const bool run_it = enqueue();
+  lock_.unlock();
+  if (run_it)
+    schedule();
+}
+
+void process::wake_if(bool wanted) noexcept {
+  if (wanted && (flags_.load(std::memory_order_relaxed) & blocked) != 0) {
+    flags_.fetch_and(static_cast<std::uint16_t>(~(blocked | on_data)),
+                     std::memory_order_relaxed);
+    extra_->parker.wake();
+  }
+}
+
+bool process::enqueue() noexcept {
+  const auto f = flags_.load(std::memory_order_relaxed);
+  if (f & (queued | running))
+    return false;
+  flags_.fetch_or(queued, std::memory_order_relaxed);
+  return true;
+}
+
+void process::schedule() { home_.workers().schedule(process_ptr(this)); }
+
+// ---- Running -------------------------------------------------------------
+
+void process::unread(message_list&& m) noexcept {
+  for (const message* i = m.front(); i != nullptr; i = i->next)
+    data_count_.fetch_add(1, std::memory_order_relaxed);
+  mine_.prepend(std::move(m));
+}
+
+void process::put_ahead(message_ptr m) noexcept {
+  data_count_.fetch_add(1, std::memory_order_relaxed);
+  mine_.push_urgent(std::move(m));
+}
+
+bool process::take_control(message_list& into) noexcept {
+  const std::lock_guard guard(lock_);
+  if (flags_.load(std::memory_order_relaxed) & exiting)
+    return false;
+  into.append(std::move(control_));
+  control_count_.store(0, std::memory_order_relaxed);
+  return true;
+}
+
+bool process::has_work() const noexcept {
+  return !control_.empty()
+         || (flags_.load(std::memory_order_relaxed) & (exiting | again)) != 0;
+}
+
+void process::run() noexcept {
+  process* const outer = std::exchange(current_, this);
+  lock_.lock();
+  flags_.fetch_and(static_cast<std::uint16_t>(~(queued | again)),
+                   std::memory_order_relaxed);
+  flags_.fetch_or(running, std::memory_order_relaxed);
+  mine_.append(std::move(data_));
+  lock_.unlock();
+
+  message_list control;
+  bool more_data = false;
+  for (int n = 0;;) {
+    if ((flags_.load(std::memory_order_acquire) & exiting) != 0
+        || control_count_.load(std::memory_order_acquire) > 0) {
+      if (!take_control(control)) {
+        finalize();
+        current_ = outer;
+        return;
+      }
+    }
+    if (message_ptr m = control.pop_front()) {
+      handle_control(*m);
+      continue;
+    }
+    if (suspended_ || !can_take_data()) {
+      more_data = false; // until a kick
+      break;
+    }
+    if (mine_.empty()) {
+      const std::lock_guard guard(lock_);
+      mine_.append(std::move(data_));
+    }
+    if (mine_.empty()) {
+      more_data = false;
+      break;
+    }
+    if (++n > data_per_run || sched::this_worker::should_yield()) {
+      more_data = true;
+      break;
+    }
+    sched::this_worker::beat();
+    message_ptr m = mine_.pop_front();
+    data_count_.fetch_sub(1, std::memory_order_relaxed);
+    handled_.store(handled_.load(std::memory_order_relaxed) + 1,
+                   std::memory_order_relaxed);
+    handle_data(std::move(m));
+  }
+
+  lock_.lock();
+  flags_.fetch_and(static_cast<std::uint16_t>(~running),
+                   std::memory_order_relaxed);
+  const bool again_now
+      = more_data || has_work()
+        || (!suspended_ && mine_.empty() && !data_.empty());
+  const bool run_it = again_now && enqueue();
+  lock_.unlock();
+  current_ = outer;
+  if (run_it)
+    schedule();
+}
+
+void process::finalize() {
+  term reason;
+  {
+    const std::lock_guard guard(lock_);
+    reason = *extra_->exit_reason;
+  }
+  ended(reason);
+  fire(reason);
+  message_list dropped_data, dropped_control;
+  {
+    const std::lock_guard guard(lock_);
+    dropped_data = std::move(data_);
+    dropped_control = std::move(control_);
+    // Stays `running`: nothing may queue it again.
+  }
+  mine_.clear();
+}
+
+void process::wait_parked(clock::time_point until) {
+  home_.flush(); // whom we wait for may wait for what we sent
+  process* const me = std::exchange(current_, nullptr);
+  if (until == clock::time_point::max())
+    extra_->parker.wait();
+  else
+    extra_->parker.wait_until(until);
+  current_ = me;
+  const std::lock_guard guard(lock_);
+  flags_.fetch_and(static_cast<std::uint16_t>(~(blocked | on_data)),
+                   std::memory_order_relaxed);
+}
+
+void process::check_exit() {
+  if ((flags_.load(std::memory_order_acquire) & exiting) == 0)
+    return;
+  term reason;
+  {
+    const std::lock_guard guard(lock_);
+    reason = *extra_->exit_reason;
+  }
+  throw exit_signal(std::move(reason));
+}
+
+std::optional<term>
+process::receive(const std::function<bool(const term&)>& matches,
+                 clock::time_point until) {
+  const auto wanted = [&matches](message& m) {
+    return m.edge == no_edge && m.value.holds<term>() && matches(m.value.as<term>());
+  };
+  message_ptr found;
+  for (bool in_time = true;;) {
+    {
+      const std::lock_guard guard(lock_);
+      mine_.append(std::move(data_));
+    }
+    found = mine_.extract(wanted);
+    if (found || !in_time)
+      break;
+    in_time = block([this] { return !data_.empty(); }, until, true);
+  }
+  if (!found)
+    return std::nullopt;
+  data_count_.fetch_sub(1, std::memory_order_relaxed);
+  return found->value.take_as<term>();
+}
+
+bool process::on_long_run(std::uint32_t ms) noexcept {
+  const auto f = flags_.load(std::memory_order_acquire);
+  const bool is_late = ms >= home_.workers().config().takeover.count();
+  if (!is_late) {
+    esp::log_line(log_level::warning,
+                  "long_schedule: " + doing() + " has run for "
+                      + std::to_string(ms) + " ms");
+    return false;
+  }
+  if ((f & exiting) != 0 && (f & dead) == 0) {
+    // The task had its second. What it still does is discarded.
+    term reason;
+    {
+      const std::lock_guard guard(lock_);
+      reason = *extra_->exit_reason;
+    }
+    fire(reason);
+  }
+  return (f & exiting) != 0;
+}
+
+// ---- Signals -------------------------------------------------------------
+
+bool process::receive_link(const esp::pid& from) {
+  extra& x = more();
+  const std::lock_guard guard(lock_);
+  if (flags_.load(std::memory_order_relaxed) & dead)
+    return false;
+  const auto known = std::find_if(
+      x.links.begin(), x.links.end(),
+      [&](const link_entry& l) { return l.other == from; });
+  if (known == x.links.end())
+    x.links.push_back({from, 0});
+  return true;
+}
+
+void process::receive_unlink(const esp::pid& from, std::uint64_t) {
+  const std::lock_guard guard(lock_);
+  if (extra_)
+    std::erase_if(extra_->links, [&](const link_entry& l) {
+      return l.other == from && l.unlinking == 0;
+    });
+}
+
+void process::receive_unlink_ack(const esp::pid& from, std::uint64_t id) {
+  const std::lock_guard guard(lock_);
+  if (extra_)
+    std::erase_if(extra_->links, [&](const link_entry& l) {
+      return l.other == from && l.unlinking == id;
+    });
+}
+
+bool process::receive_monitor(const esp::pid& watcher,
+                              const dist::pid_or_name& given, const ref& r) {
+  extra& x = more();
+  const std::lock_guard guard(lock_);
+  if (flags_.load(std::memory_order_relaxed) & dead)
+    return false;
+  x.watchers.push_back({watcher, given, r});
+  return true;
+}
+
+void process::receive_demonitor(const ref& r) {
+  const std::lock_guard guard(lock_);
+  if (extra_)
+    std::erase_if(extra_->watchers,
+                  [&](const watcher_entry& w) { return w.id == r; });
+}
+
+void process::receive_down(const dist::monitor_exit& down) {
+  dist::pid_or_name target;
+  atom at;
+  {
+    const std::lock_guard guard(lock_);
+    if (!extra_)
+      return;
+    auto& watches = extra_->watches;
+    const auto it = std::find_if(
+        watches.begin(), watches.end(),
+        [&](const watch_entry& w) { return w.id == down.ref; });
+    if (it == watches.end())
+      return; // demonitored meanwhile
+    target = it->target;
+    at = it->at_node;
+    watches.erase(it);
+  }
+  static const atom tag("DOWN"), type("process");
+  const term object = std::holds_alternative<esp::pid>(target)
+                          ? term(std::get<esp::pid>(target))
+                          : term::tuple({std::get<atom>(target), at});
+  push(std::make_unique<message>(
+           what::down,
+           datum::of(term::tuple({tag, down.ref, type, object, down.reason}))),
+       down_lane());
+}
+
+void process::receive_exit(const esp::pid& from, const term& reason,
+                           bool by_link) {
+  bool trapped = false;
+  {
+    const std::lock_guard guard(lock_);
+    const auto f = flags_.load(std::memory_order_relaxed);
+    if (f & dead)
+      return;
+    if (by_link) {
+      if (!extra_)
+        return;
+      if (std::erase_if(extra_->links, [&](const link_entry& l) {
+            return l.other == from && l.unlinking == 0;
+          }) == 0)
+        return; // not linked, or no longer
+    }
+    trapped = (f & traps) != 0;
+  }
+  const bool kill = !by_link && reason.is_atom("kill");
+  if (kill) {
+    static const atom killed_reason("killed");
+    note_exit(killed_reason, true);
+    return;
+  }
+  if (intercept_exit(from, reason, by_link))
+    return;
+  if (trapped)
+    push(std::make_unique<message>(what::exit,
+                                   datum::of(exit_message(from, reason))),
+         down_lane());
+  else if (!reason.is_atom("normal") || (!by_link && from == pid()))
+    note_exit(reason, false);
+}
+
+void process::receive_leader(const esp::pid& leader) {
+  extra& x = more();
+  const std::lock_guard guard(lock_);
+  x.leader = leader;
+}
+
+void process::receive_node_down(atom node_name) {
+  std::vector<esp::pid> broken;
+  std::vector<watch_entry> lost;
+  {
+    const std::lock_guard guard(lock_);
+    if (!extra_)
+      return;
+    for (const auto& l : extra_->links)
+      if (l.other.node == node_name && l.unlinking == 0)
+        broken.push_back(l.other);
+    // An unlink that was under way is done: nobody is left to answer it.
+    std::erase_if(extra_->links, [&](const link_entry& l) {
+      return l.other.node == node_name && l.unlinking != 0;
+    });
+    std::erase_if(extra_->watchers, [&](const watcher_entry& w) {
+      return w.watcher.node == node_name;
+    });
+    for (const auto& w : extra_->watches)
+      if (w.at_node == node_name)
+        lost.push_back(w);
+  }
+  static const atom noconnection("noconnection");
+  for (const auto& other : broken)
+    receive_exit(other, noconnection, true);
+  for (const auto& w : lost)
+    receive_down({w.target, pid(), w.id, noconnection});
+}
+
+void process::end(const term& reason) {
+  if (reason.is_atom("kill")) {
+    static const atom killed_reason("killed");
+    note_exit(killed_reason, true);
+  } else {
+    note_exit(reason, false);
+  }
+}
+
+void process::finish(const term& reason) { note_exit(reason, false); }
+
+void process::note_exit(const term& reason, bool kill) {
+  extra& x = more();
+  bool fire_now = false, run_it = false;
+  {
+    const std::lock_guard guard(lock_);
+    const auto f = flags_.load(std::memory_order_relaxed);
+    if (f & dead)
+      return;
+    if (!(f & exiting)) {
+      x.exit_reason = reason;
+      flags_.fetch_or(exiting, std::memory_order_release);
+    } else if (!kill) {
+      return; // the first reason stays
+    } else {
+      x.exit_reason = reason;
+    }
+    // Killed in the middle of a task, its links are not kept waiting.
+    fire_now = kill && (f & running) != 0;
+    wake_if(true);
+    run_it = enqueue();
+  }
+  if (fire_now)
+    fire(reason);
+  if (run_it)
+    schedule();
+}
+
+// Links before monitors: `supervisor` takes the DOWN, unlinks and flushes the
+// 'EXIT'; the other order would lose it the real reason.
+void process::fire(const term& reason) {
+  std::vector<link_entry> links;
+  std::vector<watcher_entry> watchers;
+  std::vector<watch_entry> watches;
+  atom name;
+  {
+    const std::lock_guard guard(lock_);
+    const auto f = flags_.fetch_or(dead, std::memory_order_acq_rel);
+    if (f & dead)
+      return;
+    links = std::move(extra_->links);
+    watchers = std::move(extra_->watchers);
+    watches = std::move(extra_->watches);
+    name = extra_->name;
+  }
+  fired_with(reason);
+  home_.forget(*this, name);
+  const esp::pid me = pid();
+  for (const auto& l : links)
+    if (l.unlinking == 0)
+      home_.send(dist::exit{me, l.other, reason, std::nullopt});
+  for (auto& w : watchers)
+    home_.send(dist::monitor_exit{
+        std::holds_alternative<esp::pid>(w.given) ? dist::pid_or_name(me)
+                                                  : w.given,
+        w.watcher, w.id, reason});
+  for (const auto& w : watches)
+    home_.send_demonitor(me, w.target, w.at_node, w.id);
+  home_.flush();
+}
+
+// ---- What it does itself -------------------------------------------------
+
+void process::link(const esp::pid& to) {
+  extra& x = more();
+  {
+    const std::lock_guard guard(lock_);
+    const auto known = std::find_if(
+        x.links.begin(), x.links.end(),
+        [&](const link_entry& l) { return l.other == to; });
+    if (known != x.links.end() && known->unlinking == 0)
+      return;
+    if (known != x.links.end())
+      known->unlinking = 0;
+    else
+      x.links.push_back({to, 0});
+  }
+  home_.send(dist::link{pid(), to});
+}
+
+void process::unlink(const esp::pid& from) {
+  const std::uint64_t id = home_.next_unlink_id();
+  {
+    const std::lock_guard guard(lock_);
+    if (!extra_)
+      return;
+    auto& links = extra_->links;
+    const auto it = std::find_if(
+        links.begin(), links.end(), [&](const link_entry& l) {
+          return l.other == from && l.unlinking == 0;
+        });
+    if (it == links.end())
+      return;
+    it->unlinking = id;
+  }
+  home_.send(dist::unlink{id, pid(), from});
+}
+
+ref process::monitor(const dist::pid_or_name& to, atom at_node) {
+  const ref r = home_.make_ref();
+  extra& x = more();
+  {
+    const std::lock_guard guard(lock_);
+    x.watches.push_back({to, at_node, r});
+  }
+  home_.send_monitor(pid(), to, at_node, r);
+  return r;
+}
+
+void process::demonitor(const ref& r) {
+  std::optional<watch_entry> found;
+  {
+    const std::lock_guard guard(lock_);
+    if (!extra_)
+      return;
+    auto& watches = extra_->watches;
+    const auto it
+        = std::find_if(watches.begin(), watches.end(),
+                       [&](const watch_entry& w) { return w.id == r; });
+    if (it != watches.end()) {
+      found = *it;
+      watches.erase(it);
+    }
+    mine_.append(std::move(data_));
+  }
+  if (found) {
+    home_.send_demonitor(pid(), found->target, found->at_node, r);
+    return;
+  }
+  // flush: it has fired, and the message is among the data
+  if (mine_.extract([&](message& m) {
+        return m.kind == what::down && m.value.holds<term>()
+               && m.value.as<term>().element(1).as_ref() == r;
+      }))
+    data_count_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+bool process::trap_exit(bool on) {
+  const auto old
+      = on ? flags_.fetch_or(traps)
+           : flags_.fetch_and(static_cast<std::uint16_t>(~traps));
+  return (old & traps) != 0;
+}
+
+// ---- Looking -------------------------------------------------------------
+
+bool process::is_alive() const noexcept {
+  return (flags_.load(std::memory_order_acquire) & exiting) == 0;
+}
+bool process::has_ended() const noexcept {
+  return (flags_.load(std::memory_order_acquire) & dead) != 0;
+}
+std::size_t process::queued_data() const noexcept {
+  return data_count_.load(std::memory_order_relaxed);
+}
+std::size_t process::queued_control() const noexcept {
+  return control_count_.load(std::memory_order_relaxed);
+}
+atom process::name() const {
+  const std::lock_guard guard(lock_);
+  return extra_ ? extra_->name : atom();
+}
+void process::set_name(atom n) {
+  extra& x = more();
+  const std::lock_guard guard(lock_);
+  x.name = n;
+}
+esp::pid process::leader() const {
+  {
+    const std::lock_guard guard(lock_);
+    if (extra_ && extra_->leader)
+      return *extra_->leader;
+  }
+  return home_.default_leader();
+}
+std::vector<esp::pid> process::links() const {
+  std::vector<esp::pid> all;
+  const std::lock_guard guard(lock_);
+  if (extra_)
+    for (const auto& l : extra_->links)
+      if (l.unlinking == 0)
+        all.push_back(l.other);
+  return all;
+}
+bool process::traps_exit() const {
+  return (flags_.load(std::memory_order_relaxed) & traps) != 0;
+}
+
+} // namespace esp::node

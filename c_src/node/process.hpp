@@ -1,0 +1,253 @@
+// A process: a pid, two lanes of messages (control overtakes data, each in
+// order), links, monitors, and a state that ends with a reason. It holds a
+// fiber only while it runs; at rest it is this object and what it refers to.
+//
+// Signals take effect on the thread that brings them, under the process's
+// lock: a link is there, a monitor is answered, an exit is noted at once,
+// whatever the process is doing. Messages and the end itself are handled by
+// run(), on a worker. Semantics: "Processes" in the Erlang reference manual.
+
+#pragma once
+
+#include "base/spinlock.hpp"
+#include "dist/control.hpp"
+#include "node/message.hpp"
+#include "sched/scheduler.hpp"
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace esp::node {
+
+class node;
+
+enum class lane : std::uint8_t { control, data };
+
+// What `sys:get_status`, crash reports and process_info tell of where a
+// process came from.
+struct origin {
+  term initial_call;          // {M, F, Arity}
+  std::vector<term> ancestors; // pids or names, parent first
+};
+
+class process : public sched::runnable {
+public:
+  using clock = std::chrono::steady_clock;
+
+  // Processes are made by node::spawn(), which gives the number.
+  process(node& home, std::uint64_t number) noexcept
+      : home_(home), number_(number) {}
+  ~process() override;
+
+  node& home() const noexcept { return home_; }
+  std::uint64_t number() const noexcept { return number_; }
+  esp::pid pid() const noexcept;
+
+  // ---- From any thread -----------------------------------------------
+
+  // A message that came by `!`, from here or from afar.
+  void deliver(term message, const std::optional<esp::pid>& from);
+  void push(message_ptr m, lane l) noexcept;
+  // Looks again whether it has something to do: credit has come back.
+  void kick() noexcept;
+
+  // False if the process has ended: the caller answers `noproc`.
+  bool receive_link(const esp::pid& from);
+  void receive_unlink(const esp::pid& from, std::uint64_t id);
+  void receive_unlink_ack(const esp::pid& from, std::uint64_t id);
+  bool receive_monitor(const esp::pid& watcher, const dist::pid_or_name& given,
+                       const ref& r);
+  void receive_demonitor(const ref& r);
+  void receive_down(const dist::monitor_exit& down);
+  void receive_exit(const esp::pid& from, const term& reason, bool by_link);
+  void receive_leader(const esp::pid& leader);
+  // Every link and monitor to that node breaks.
+  void receive_node_down(atom node_name);
+
+  // Ends it as exit(Pid, Reason) from nobody would; `kill` included.
+  void end(const term& reason);
+
+  bool is_alive() const noexcept; // false as soon as it is to end
+  bool has_ended() const noexcept; // links and monitors have fired
+  std::size_t queued_data() const noexcept;
+  std::size_t queued_control() const noexcept;
+  std::uint64_t reductions() const noexcept {
+    return handled_.load(std::memory_order_relaxed);
+  }
+  atom name() const;                  // '' if it has none
+  void set_name(atom n);              // by the registry only
+  esp::pid leader() const;            // its group leader
+  std::vector<esp::pid> links() const;
+  bool traps_exit() const;
+  const origin* where_from() const noexcept { return origin_.get(); }
+  void set_origin(origin o) {
+    origin_ = std::make_unique<origin>(std::move(o));
+  }
+
+  // ---- On its own fiber ------------------------------------------------
+
+  // The process whose fiber this is, or null.
+  static process* current() noexcept;
+
+  void link(const esp::pid& to);
+  void unlink(const esp::pid& from);
+  ref monitor(const dist::pid_or_name& to, atom at_node);
+  void demonitor(const ref& r);
+  bool trap_exit(bool on);
+  // Messages of its data lane. Takes the first that matches, waiting for it;
+  // throws exit_signal.
+  std::optional<term>
+  receive(const std::function<bool(const term&)>& matches,
+          clock::time_point until);
+  // Waits until `ready()` is true, which is asked under the lock after each
+  // kick, or (if `on_data`) each message; false if `until` came first. Throws
+  // exit_signal; a full table of fibers is std::system_error.
+  template <class Ready>
+  bool block(Ready&& ready, clock::time_point until = clock::time_point::max(),
+             bool on_data = false);
+  // Throws exit_signal if the process has been told to end.
+  void check_exit();
+
+  // runnable
+  void run() noexcept final;
+  bool on_long_run(std::uint32_t ms) noexcept final;
+
+protected:
+  // What a subclass makes of things. All on a runner fiber but accept(),
+  // which is called by whoever delivers, and may not block.
+  //
+  // Which lane a message belongs in; it may be unwrapped on the way. None:
+  // it was dealt with on the spot.
+  virtual std::optional<std::pair<message_ptr, lane>>
+  accept(term message, const std::optional<esp::pid>& from);
+  virtual void handle_control(message& m) = 0;
+  virtual void handle_data(message_ptr m) = 0;
+  // False leaves data in their lane until the next kick().
+  virtual bool can_take_data() { return true; }
+  // The last thing that runs: destroys what the task holds. Links and
+  // monitors fire after it (before it, if the reason is `kill`).
+  virtual void ended(const term& reason) { (void)reason; }
+  // One exit signal that does not just end the process by the rules: true if
+  // this dealt with it. Under no lock.
+  virtual bool intercept_exit(const esp::pid& from, const term& reason,
+                              bool by_link) {
+    (void)from, (void)reason, (void)by_link;
+    return false;
+  }
+  // Where exit messages of a process that traps exits and DOWN messages go.
+  virtual lane down_lane() const noexcept { return lane::data; }
+  // Links and monitors have just fired, on whatever thread.
+  virtual void fired_with(const term& reason) { (void)reason; }
+  // What it is doing, for long_schedule and crash lines: "plugin:task".
+  virtual std::string doing() const { return "process"; }
+
+  // Marks the end with this reason; the first one stays. The end itself
+  // follows when the task lets go.
+  void finish(const term& reason);
+  void set_suspended(bool on) noexcept { suspended_ = on; }
+  bool is_suspended() const noexcept { return suspended_; }
+  // Data of its own that were taken and must be handled first, in order.
+  void unread(message_list&& m) noexcept;
+  // Goes before the data that wait, behind what was put there so before.
+  void put_ahead(message_ptr m) noexcept;
+
+private:
+  struct link_entry {
+    esp::pid other;
+    std::uint64_t unlinking; // the id of our unlink that is not acknowledged
+  };
+  struct watcher_entry {
+    esp::pid watcher;
+    dist::pid_or_name given;
+    ref id;
+  };
+  struct watch_entry {
+    dist::pid_or_name target;
+    atom at_node;
+    ref id;
+  };
+  // What most processes at rest do without.
+  struct extra {
+    std::vector<link_entry> links;
+    std::vector<watcher_entry> watchers;
+    std::vector<watch_entry> watches;
+    atom name;
+    std::optional<esp::pid> leader;
+    std::optional<term> exit_reason;
+    sched::parker parker;
+  };
+  enum flag : std::uint16_t {
+    queued = 1,    // in a run queue
+    running = 2,   // inside run()
+    blocked = 4,   // its fiber waits
+    again = 8,     // kicked while running
+    exiting = 16,  // exit_reason is set
+    dead = 32,     // links and monitors have heard of the end
+    traps = 64,    // trap_exit
+    on_data = 128, // a blocked receive wants to hear of data
+    killed = 256,  // exiting with `kill`: nothing is waited for
+  };
+
+  extra& more();
+  void wake_if(bool wanted) noexcept;  // under lock_
+  bool enqueue() noexcept;             // under lock_: true: schedule it
+  void schedule();
+  void note_exit(const term& reason, bool kill); // takes and drops lock_
+  void fire(const term& reason);
+  void finalize();
+  bool take_control(message_list& into) noexcept;
+  void wait_parked(clock::time_point until);
+  bool has_work() const noexcept; // under lock_
+
+  node& home_;
+  const std::uint64_t number_;
+  mutable spinlock lock_;
+  bool suspended_ = false; // written by the process itself only
+  std::atomic<std::uint16_t> flags_{0};
+  std::atomic<std::uint32_t> data_count_{0}, control_count_{0};
+  std::atomic<std::uint32_t> handled_{0};
+  message_list control_, data_; // arrived; under lock_
+  message_list mine_;           // data taken over by the fiber
+  std::unique_ptr<extra> extra_;
+  std::unique_ptr<origin> origin_;
+};
+
+using process_ptr = boost::intrusive_ptr<process>;
+
+template <class Ready>
+bool process::block(Ready&& ready, clock::time_point until, bool on_data) {
+  for (bool timed_out = false;;) {
+    check_exit();
+    {
+      const std::lock_guard guard(lock_);
+      if (ready())
+        return true;
+    }
+    if (timed_out)
+      return false;
+    extra& x = more();
+    if (!x.parker.prepare())
+      throw std::system_error(
+          std::make_error_code(std::errc::resource_unavailable_try_again),
+          "system_limit");
+    lock_.lock();
+    const bool wait = !(flags_.load(std::memory_order_relaxed) & exiting)
+                      && !ready();
+    if (wait)
+      flags_.fetch_or(
+          static_cast<std::uint16_t>(blocked | (on_data ? flag::on_data : 0)),
+          std::memory_order_relaxed);
+    lock_.unlock();
+    if (wait)
+      wait_parked(until);
+    else
+      x.parker.cancel();
+    timed_out = until != clock::time_point::max() && clock::now() >= until;
+  }
+}
+
+} // namespace esp::node
