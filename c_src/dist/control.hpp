@@ -8,6 +8,7 @@
 #include "esp/term.hpp"
 
 #include "dist/fragment.hpp"
+#include "term/scan.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -77,8 +78,8 @@ struct exit2 { // by exit/2
   term reason;
   trace_token token;
   bool priority = false; // op 37
-  // Set if the exit is sent to an alias (op 37 only); `to` then is not used.
-  std::optional<ref> alias = {};
+  // Op 37 also sends exits to an alias or a name; `to` then is not used.
+  std::variant<std::monostate, ref, atom> instead = {};
 };
 struct send { // `from` is none for op 2
   std::optional<pid> from;
@@ -140,13 +141,19 @@ using control = std::variant<link, unlink, unlink_ack, exit, exit2, send,
 // unknown operation, wrong tuple size or element type, missing or surplus
 // payload, unlink with id 0, spawn arguments that are no proper list of the
 // arity. Accepts the forms for both negotiated and not yet negotiated flags.
-// `body` must come out of one connection's frames; the terms of the result
-// share one copy of it.
+// The terms of the result are copies: `body` may go once this returns.
+//
 // With dist_header framing the two terms follow each other bare; in a
 // pass_through packet (112) each has its 131.
 enum class framing : std::uint8_t { dist_header, pass_through };
 result<control> decode_control(std::span<const std::byte> body,
-                               framing kind = framing::dist_header);
+                               framing kind = framing::dist_header,
+                               const etf::limits& caps = {});
+
+// Whether what must be the sender's own is: OTP closes the connection for a
+// link, unlink, exit, monitor or spawn request in the name of a third node. A
+// message may come from anybody. `peer` is the other end of the connection.
+result<void> check_origin(const control& c, atom peer);
 
 // The bytes that follow the frame header, in the form that a peer with these
 // negotiated flags understands (protocol.md sections 2, 6, 19): without
@@ -168,9 +175,9 @@ bool append_frame(std::vector<std::byte>& out, const control& c,
                   std::uint64_t flags, std::uint64_t& next_sequence);
 
 // The same for the commonest signal, a message to a pid, without building a
-// `control`: `message` is a whole term, without the 131.
+// `control`.
 bool append_send(std::vector<std::byte>& out, const pid& from, const pid& to,
-                 std::span<const std::byte> message, std::uint64_t flags,
+                 const term& message, std::uint64_t flags,
                  std::uint64_t& next_sequence);
 
 // A signal that is worth cutting while it is written (fragment.hpp), or none:

@@ -10,6 +10,8 @@ namespace esp::dist {
 
 namespace {
 
+using bytes = std::span<const std::byte>;
+
 std::string sequence_text(const frame& f) {
   return "sequence " + std::to_string(f.sequence_id) + ", fragment "
          + std::to_string(f.fragment_id);
@@ -91,42 +93,44 @@ void fragment_joiner::forget_body() noexcept {
   body_ = {};
 }
 
-fragment_cutter::fragment_cutter(std::uint64_t sequence_id,
-                                 std::vector<std::byte> head, term payload,
-                                 bool has_payload)
+fragment_cut::fragment_cut(std::uint64_t sequence_id, std::size_t size) noexcept
     : sequence_id_(sequence_id),
-      fragment_id_(0),
-      head_(std::move(head)),
-      payload_(std::move(payload)),
-      size_(head_.size() + (has_payload ? payload_.bytes().size() : 0)) {
-  fragment_id_ =
-      std::max<std::uint64_t>(1, (size_ + fragment_size - 1) / fragment_size);
-}
+      fragment_id_(
+          std::max<std::size_t>(1, (size + fragment_size - 1) / fragment_size)),
+      size_(size) {}
 
-bool fragment_cutter::append_next(std::vector<std::byte>& out) {
+bool fragment_cut::append_next(std::vector<std::byte>& out, bytes head,
+                               bytes payload) {
   if (fragment_id_ == 0) {
     return false;
   }
   auto count = std::min(fragment_size, size_ - done_);
   append_fragment_header(out, is_first_, sequence_id_, fragment_id_, count);
-  append_cut(out, head_, payload_.bytes(), done_, count);
+  base::writer w{out};
+  auto from_head =
+      done_ < head.size() ? std::min(count, head.size() - done_) : 0;
+  if (from_head != 0) {
+    w.bytes(head.subspan(done_, from_head));
+  }
+  if (count > from_head) {
+    w.bytes(
+        payload.subspan(done_ + from_head - head.size(), count - from_head));
+  }
   done_ += count;
   is_first_ = false;
   return --fragment_id_ != 0;
 }
 
-void append_cut(std::vector<std::byte>& out, std::span<const std::byte> head,
-                std::span<const std::byte> payload, std::size_t from,
-                std::size_t count) {
-  if (from < head.size()) {
-    auto part = std::min(count, head.size() - from);
-    base::writer{out}.bytes(head.subspan(from, part));
-    from += part;
-    count -= part;
-  }
-  if (count > 0) {
-    base::writer{out}.bytes(payload.subspan(from - head.size(), count));
-  }
+fragment_cutter::fragment_cutter(std::uint64_t sequence_id,
+                                 std::vector<std::byte> head,
+                                 std::optional<term> payload)
+    : head_(std::move(head)),
+      payload_(std::move(payload)),
+      cut_(sequence_id,
+           head_.size() + (payload_ ? payload_->bytes().size() : 0)) {}
+
+bool fragment_cutter::append_next(std::vector<std::byte>& out) {
+  return cut_.append_next(out, head_, payload_ ? payload_->bytes() : bytes{});
 }
 
 } // namespace esp::dist

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -72,30 +73,40 @@ private:
   std::vector<std::byte> body_;
 };
 
-// The `count` bytes from `from` on of head and payload, as if they were one.
-void append_cut(std::vector<std::byte>& out, std::span<const std::byte> head,
-                std::span<const std::byte> payload, std::size_t from,
-                std::size_t count);
-
-// One outgoing signal, cut as it is written, so that a writer can let ticks
-// and small signals pass between the fragments. Keeps the payload alive.
-class fragment_cutter {
+// Where one outgoing signal is cut. Head and payload stay with the caller and
+// must be the same at each call; empty spans stand for nothing.
+class fragment_cut {
 public:
-  // `head` is the control term, `payload` what follows it, if anything.
-  fragment_cutter(std::uint64_t sequence_id, std::vector<std::byte> head,
-                  term payload, bool has_payload);
+  // `size` is that of head and payload together.
+  fragment_cut(std::uint64_t sequence_id, std::size_t size) noexcept;
 
   // Appends one frame, header included. False when it was the last.
-  bool append_next(std::vector<std::byte>& out);
+  bool append_next(std::vector<std::byte>& out, std::span<const std::byte> head,
+                   std::span<const std::byte> payload);
 
 private:
   std::uint64_t sequence_id_;
   std::uint64_t fragment_id_; // of the next
   bool is_first_ = true;
+  std::size_t size_;
+  std::size_t done_ = 0; // of size_, written
+};
+
+// One outgoing signal that is cut as it is written, so that a writer can let
+// ticks and small signals pass between the fragments. Keeps the payload alive.
+class fragment_cutter {
+public:
+  // `head` is the control term, `payload` what follows it, if anything.
+  fragment_cutter(std::uint64_t sequence_id, std::vector<std::byte> head,
+                  std::optional<term> payload);
+
+  // Appends one frame, header included. False when it was the last.
+  bool append_next(std::vector<std::byte>& out);
+
+private:
   std::vector<std::byte> head_;
-  term payload_;
-  std::size_t size_;     // of head and payload
-  std::size_t done_ = 0; // of those, written
+  std::optional<term> payload_;
+  fragment_cut cut_;
 };
 
 } // namespace esp::dist
