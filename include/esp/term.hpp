@@ -11,12 +11,15 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
+#include <initializer_list>
 #include <iterator>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 // What a plugin may use of the host is marked; all else stays hidden.
@@ -94,7 +97,6 @@ enum class kind : std::uint8_t {
 };
 
 class term;
-class list_view;
 
 // The refcounted block of bytes that terms share. Never seen by users.
 namespace detail {
@@ -105,15 +107,42 @@ void ESP_API release(block* b) noexcept;
 
 class ESP_API term {
 public:
-  term() noexcept;            // []
+  term() noexcept; // []
   term(atom a);
   term(const esp::pid& p);
   term(const esp::ref& r);
-  term(const term& other) noexcept;
-  term(term&& other) noexcept;
-  term& operator=(const term& other) noexcept;
-  term& operator=(term&& other) noexcept;
-  ~term();
+  term(const esp::port& p);
+  term(const term& other) noexcept {
+    std::memcpy(raw_, other.raw_, sizeof raw_);
+    if (!is_near()) {
+      detail::retain(owner());
+    }
+  }
+  term(term&& other) noexcept {
+    std::memcpy(raw_, other.raw_, sizeof raw_);
+    other.set_nil();
+  }
+  term& operator=(const term& other) noexcept {
+    term copy(other);
+    swap(copy);
+    return *this;
+  }
+  term& operator=(term&& other) noexcept {
+    term taken(std::move(other));
+    swap(taken);
+    return *this;
+  }
+  ~term() {
+    if (!is_near()) {
+      detail::release(owner());
+    }
+  }
+  void swap(term& other) noexcept {
+    std::byte kept[sizeof raw_];
+    std::memcpy(kept, raw_, sizeof raw_);
+    std::memcpy(raw_, other.raw_, sizeof raw_);
+    std::memcpy(other.raw_, kept, sizeof raw_);
+  }
 
   // Terms of everyday shapes. Anything else goes through codec.hpp.
   static term integer(std::int64_t v);
@@ -136,8 +165,19 @@ public:
   // The external format of this term, with 131 in front.
   std::vector<std::byte> encode() const;
 
-  // The bytes without the 131. Valid as long as this term or a copy lives.
-  std::span<const std::byte> bytes() const noexcept;
+  // The bytes without the 131. They and the views below are valid as long as
+  // this very object lives unchanged: a small term holds its bytes itself, so
+  // do not keep a view of a temporary.
+  std::span<const std::byte> bytes() const noexcept {
+    if (is_near()) {
+      return {raw_, near_size()};
+    }
+    std::uint32_t size;
+    const std::byte* data;
+    std::memcpy(&data, raw_ + 8, sizeof data);
+    std::memcpy(&size, raw_ + 16, sizeof size);
+    return {data, size};
+  }
 
   esp::kind kind() const noexcept;
   bool is_atom(std::string_view name) const noexcept;
@@ -147,13 +187,14 @@ public:
   std::optional<std::int64_t> as_integer() const noexcept; // none: bigger, other
   std::optional<double> as_floating() const noexcept;
   std::optional<atom> as_atom() const; // none too if the atom table is full
+  // None too for a latin-1 atom beyond ASCII: use as_atom().
   std::optional<std::string_view> as_atom_name() const noexcept;
-      // none for a latin-1 atom beyond ASCII: use as_atom()
   std::optional<std::string_view> as_binary() const noexcept;
   // A list of bytes (in either external form) or a binary, as a string.
   std::optional<std::string> as_iodata() const;
   std::optional<esp::pid> as_pid() const;
   std::optional<esp::ref> as_ref() const;
+  std::optional<esp::port> as_port() const;
 
   // Number of elements of a tuple, pairs of a map, else 0.
   std::size_t arity() const noexcept;
@@ -176,27 +217,43 @@ public:
   // with "..." at the end.
   std::string to_string(std::size_t limit = 4096) const;
 
-  // For the rooms: a term over bytes that scan() has accepted.
+  // For the rooms: a term over bytes that scan() has accepted, as a slice of
+  // `owner`, whose count it takes over. A small one is copied out instead.
   static term adopt(detail::block* owner, const std::byte* data,
-                    std::uint32_t size) noexcept; // takes over one count
-  detail::block* owner() const noexcept;
+                    std::uint32_t size) noexcept;
+  // For the rooms: the same, always copied.
+  static term copy_of(std::span<const std::byte> accepted);
+  // The block that a slice of this term may share; null if it has none.
+  detail::block* owner() const noexcept {
+    detail::block* b = nullptr;
+    if (!is_near()) {
+      std::memcpy(&b, raw_, sizeof b);
+    }
+    return b;
+  }
 
 private:
-  // A term of up to 15 bytes lives here and owns no block: most keys, atoms
-  // and integers of a dataflow never touch the allocator.
-  detail::block* block_;
-  union {
-    struct {
-      const std::byte* data;
-      std::uint32_t size;
-    } far_;
-    std::byte near_[15];
-  };
-  std::uint8_t near_size_; // 0: far
-};
+  std::uint8_t near_size() const noexcept {
+    return std::to_integer<std::uint8_t>(raw_[near_capacity]);
+  }
+  bool is_near() const noexcept { return near_size() != 0; }
+  void set_nil() noexcept {
+    raw_[0] = std::byte{106};
+    raw_[near_capacity] = std::byte{1};
+  }
+  term slice(const std::byte* from, const std::byte* to) const;
 
-// Elements of a tuple or list built from mixed values: see codec.hpp's
-// make_tuple, make_list.
+  // A term of up to 23 bytes lives here and owns no block: most keys, atoms,
+  // integers and pids never touch the allocator. Its size is the last byte.
+  // For a longer one that byte is 0, and before it are the block, the first
+  // byte and the size.
+  static constexpr std::size_t near_capacity = 23;
+  alignas(8) std::byte raw_[near_capacity + 1];
+};
+static_assert(sizeof(term) == 24);
+
+// Tuples, lists and maps built from mixed values: see make_tuple, make_list
+// and make_map in codec.hpp.
 
 } // namespace esp
 
@@ -213,6 +270,10 @@ struct ESP_API std::hash<esp::pid> {
 template <>
 struct ESP_API std::hash<esp::ref> {
   std::size_t operator()(const esp::ref& r) const noexcept;
+};
+template <>
+struct ESP_API std::hash<esp::port> {
+  std::size_t operator()(const esp::port& p) const noexcept;
 };
 template <>
 struct std::hash<esp::term> {

@@ -1,0 +1,534 @@
+#include "esp/term.hpp"
+
+#include "term/atom_table.hpp"
+#include "term/block.hpp"
+#include "term/print.hpp"
+#include "term/read.hpp"
+#include "term/scan.hpp"
+#include "term/slicer.hpp"
+#include "term/write.hpp"
+
+#include <cstring>
+#include <stdexcept>
+
+namespace esp {
+
+using etf::buffer;
+using etf::form;
+using etf::head;
+
+atom::atom(std::string_view utf8) {
+  auto interned = intern(utf8);
+  if (!interned) {
+    throw std::length_error("no atom: " + interned.error().what);
+  }
+  index_ = interned->index_;
+}
+
+result<atom> atom::intern(std::string_view utf8) {
+  if (!etf::is_atom_text(utf8)) {
+    return {errc::badarg, "no UTF-8 text of at most 255 characters"};
+  }
+  auto index = etf::intern_atom(utf8);
+  if (!index) {
+    return index.error();
+  }
+  atom a;
+  a.index_ = *index;
+  return a;
+}
+
+std::string_view atom::name() const noexcept { return etf::atom_text(index_); }
+
+namespace {
+
+head head_of(const term& t) noexcept {
+  return etf::read(etf::strip(t.bytes().data()));
+}
+
+std::string_view text_of(const head& h) noexcept {
+  return base::as_text({h.body, static_cast<std::size_t>(h.count)});
+}
+
+std::optional<atom> interned(const etf::atom_bytes& a) {
+  if (!a.is_latin1) {
+    auto r = atom::intern(a.text);
+    return r ? std::optional(*r) : std::nullopt;
+  }
+  std::string utf8;
+  for (const char c : a.text) {
+    const auto u = static_cast<unsigned char>(c);
+    if (u < 0x80) {
+      utf8 += c;
+    } else {
+      utf8 += static_cast<char>(0xC0 | (u >> 6));
+      utf8 += static_cast<char>(0x80 | (u & 0x3F));
+    }
+  }
+  auto r = atom::intern(utf8);
+  return r ? std::optional(*r) : std::nullopt;
+}
+
+template <class Write>
+term written(Write write) {
+  buffer out;
+  write(out);
+  return term::copy_of(out);
+}
+
+void append(buffer& out, const term& t) {
+  const auto b = t.bytes();
+  out.insert(out.end(), b.begin(), b.end());
+}
+
+std::size_t room_for(std::span<const term> elements) {
+  std::size_t n = 16;
+  for (const term& t : elements) {
+    n += t.bytes().size();
+  }
+  return n;
+}
+
+} // namespace
+
+term::term() noexcept { set_nil(); }
+
+term::term(atom a) : term() {
+  *this = written([&](buffer& out) { etf::write_atom(out, a.name()); });
+}
+
+term::term(const esp::pid& p) : term() {
+  *this = written([&](buffer& out) { etf::write_pid(out, p); });
+}
+
+term::term(const esp::ref& r) : term() {
+  *this = written([&](buffer& out) { etf::write_ref(out, r); });
+}
+
+term::term(const esp::port& p) : term() {
+  *this = written([&](buffer& out) { etf::write_port(out, p); });
+}
+
+term term::integer(std::int64_t v) {
+  return written([&](buffer& out) { etf::write_integer(out, v); });
+}
+
+term term::floating(double v) {
+  return written([&](buffer& out) { etf::write_floating(out, v); });
+}
+
+term term::binary(std::string_view bytes) {
+  return written(
+      [&](buffer& out) { etf::write_binary(out, base::as_bytes(bytes)); });
+}
+
+term term::string(std::string_view latin1) {
+  return written([&](buffer& out) {
+    if (latin1.empty()) {
+      etf::write_nil(out);
+    } else if (latin1.size() <= 0xFFFF) {
+      base::writer w(out);
+      w.u8(etf::tag::string);
+      w.u16(static_cast<std::uint16_t>(latin1.size()));
+      w.text(latin1);
+    } else {
+      etf::write_list_header(out, latin1.size());
+      for (const char c : latin1) {
+        etf::write_integer(out, static_cast<unsigned char>(c));
+      }
+      etf::write_nil(out);
+    }
+  });
+}
+
+term term::tuple(std::span<const term> elements) {
+  return written([&](buffer& out) {
+    out.reserve(room_for(elements));
+    etf::write_tuple_header(out, elements.size());
+    for (const term& t : elements) {
+      append(out, t);
+    }
+  });
+}
+
+term term::tuple(std::initializer_list<term> elements) {
+  return tuple(std::span(elements.begin(), elements.size()));
+}
+
+term term::list(std::span<const term> elements) {
+  return list(elements, term());
+}
+
+term term::list(std::initializer_list<term> elements) {
+  return list(std::span(elements.begin(), elements.size()), term());
+}
+
+term term::list(std::span<const term> elements, const term& tail) {
+  if (elements.empty()) {
+    return tail;
+  }
+  return written([&](buffer& out) {
+    out.reserve(room_for(elements) + tail.bytes().size());
+    etf::write_list_header(out, elements.size());
+    for (const term& t : elements) {
+      append(out, t);
+    }
+    append(out, tail);
+  });
+}
+
+term term::map(std::span<const std::pair<term, term>> pairs) {
+  return written([&](buffer& out) {
+    etf::write_map_header(out, pairs.size());
+    for (const auto& [key, value] : pairs) {
+      append(out, key);
+      append(out, value);
+    }
+  });
+}
+
+term term::map(std::initializer_list<std::pair<term, term>> pairs) {
+  return map(std::span(pairs.begin(), pairs.size()));
+}
+
+result<term> term::decode(std::span<const std::byte> external) {
+  return etf::decode_external(external, {});
+}
+
+std::vector<std::byte> term::encode() const {
+  std::vector<std::byte> out;
+  out.reserve(1 + bytes().size());
+  out.push_back(std::byte{etf::version_magic});
+  append(out, *this);
+  return out;
+}
+
+kind term::kind() const noexcept {
+  switch (head_of(*this).what) {
+  case form::integer:
+  case form::big:
+    return kind::integer;
+  case form::floating:
+    return kind::floating;
+  case form::atom:
+    return kind::atom;
+  case form::binary:
+    return kind::binary;
+  case form::bits:
+    return kind::bitstring;
+  case form::nil:
+    return kind::nil;
+  case form::string:
+  case form::list:
+    return kind::list;
+  case form::tuple:
+    return kind::tuple;
+  case form::map:
+    return kind::map;
+  case form::pid:
+    return kind::pid;
+  case form::port:
+    return kind::port;
+  case form::ref:
+    return kind::ref;
+  case form::external_fun:
+  case form::closure:
+    return kind::fun;
+  case form::record:
+    return kind::record;
+  }
+  return kind::nil;
+}
+
+bool term::is_atom(std::string_view name) const noexcept {
+  const head h = head_of(*this);
+  return h.what == form::atom && !h.name.is_latin1 && h.name.text == name;
+}
+
+bool term::is_tagged(std::string_view tag, std::size_t arity) const noexcept {
+  const head h = head_of(*this);
+  if (h.what != form::tuple || h.count != arity || arity == 0) {
+    return false;
+  }
+  const head first = etf::read(etf::strip(h.next));
+  return first.what == form::atom && !first.name.is_latin1
+         && first.name.text == tag;
+}
+
+std::optional<std::int64_t> term::as_integer() const noexcept {
+  const head h = head_of(*this);
+  return h.what == form::integer ? std::optional(h.integer) : std::nullopt;
+}
+
+std::optional<double> term::as_floating() const noexcept {
+  const head h = head_of(*this);
+  return h.what == form::floating ? std::optional(h.floating) : std::nullopt;
+}
+
+std::optional<atom> term::as_atom() const {
+  const head h = head_of(*this);
+  return h.what == form::atom ? interned(h.name) : std::nullopt;
+}
+
+std::optional<std::string_view> term::as_atom_name() const noexcept {
+  const head h = head_of(*this);
+  if (h.what != form::atom || h.name.is_latin1) {
+    return std::nullopt;
+  }
+  return h.name.text;
+}
+
+std::optional<std::string_view> term::as_binary() const noexcept {
+  const head h = head_of(*this);
+  return h.what == form::binary ? std::optional(text_of(h)) : std::nullopt;
+}
+
+std::optional<std::string> term::as_iodata() const {
+  head h = head_of(*this);
+  if (h.what == form::binary) {
+    return std::string(text_of(h));
+  }
+  std::string out;
+  for (;; h = etf::read(etf::strip(h.next))) { // from each tail to the next
+    switch (h.what) {
+    case form::nil:
+      return out;
+    case form::string:
+      return out.append(text_of(h)); // its tail is []
+    case form::list:
+      break;
+    default:
+      return std::nullopt;
+    }
+    const std::uint64_t n = h.count;
+    for (std::uint64_t i = 0; i < n; ++i) {
+      h = etf::read(etf::strip(h.next));
+      if (h.what != form::integer || h.integer < 0 || h.integer > 255) {
+        return std::nullopt;
+      }
+      out.push_back(static_cast<char>(h.integer));
+    }
+  }
+}
+
+std::optional<esp::pid> term::as_pid() const {
+  const head h = head_of(*this);
+  const auto node = h.what == form::pid ? interned(h.name) : std::nullopt;
+  if (!node) {
+    return std::nullopt;
+  }
+  return esp::pid{*node, static_cast<std::uint32_t>(h.id), h.serial,
+                  h.creation};
+}
+
+std::optional<esp::ref> term::as_ref() const {
+  const head h = head_of(*this);
+  const auto node = h.what == form::ref ? interned(h.name) : std::nullopt;
+  if (!node) {
+    return std::nullopt;
+  }
+  esp::ref r{*node, h.creation, static_cast<std::uint8_t>(h.count), {}};
+  for (std::size_t i = 0; i < h.count && i < r.words.size(); ++i) {
+    r.words[i] = base::load_be<std::uint32_t>(h.body + 4 * i);
+  }
+  return r;
+}
+
+std::optional<esp::port> term::as_port() const {
+  const head h = head_of(*this);
+  const auto node = h.what == form::port ? interned(h.name) : std::nullopt;
+  if (!node) {
+    return std::nullopt;
+  }
+  return esp::port{*node, h.id, h.creation};
+}
+
+std::size_t term::arity() const noexcept {
+  const head h = head_of(*this);
+  return h.what == form::tuple || h.what == form::map
+             ? static_cast<std::size_t>(h.count)
+             : 0;
+}
+
+term term::slice(const std::byte* from, const std::byte* to) const {
+  const auto size = static_cast<std::size_t>(to - from);
+  detail::block* b = owner();
+  if (b == nullptr || size <= near_capacity) {
+    return copy_of({from, size});
+  }
+  detail::retain(b);
+  return adopt(b, from, static_cast<std::uint32_t>(size));
+}
+
+term term::element(std::size_t i) const {
+  const head h = head_of(*this);
+  if (h.what != form::tuple || i >= h.count) {
+    throw std::out_of_range("no such element of a tuple");
+  }
+  const std::byte* p = h.next;
+  for (; i > 0; --i) {
+    p = etf::skip(p);
+  }
+  return slice(p, etf::skip(p));
+}
+
+std::vector<term> term::elements() const {
+  const head h = head_of(*this);
+  std::vector<term> out;
+  if (h.what != form::tuple) {
+    return out;
+  }
+  out.reserve(static_cast<std::size_t>(h.count));
+  const std::byte* p = h.next;
+  for (std::uint64_t i = 0; i < h.count; ++i) {
+    const std::byte* end = etf::skip(p);
+    out.push_back(slice(p, end));
+    p = end;
+  }
+  return out;
+}
+
+std::optional<std::vector<term>> term::as_list() const {
+  std::vector<term> out;
+  const std::byte* p = bytes().data();
+  for (;;) {
+    const head h = etf::read(etf::strip(p));
+    switch (h.what) {
+    case form::nil:
+      return out;
+    case form::string:
+      for (const char c : text_of(h)) {
+        out.push_back(integer(static_cast<unsigned char>(c)));
+      }
+      return out;
+    case form::list:
+      break;
+    default:
+      return std::nullopt;
+    }
+    p = h.next;
+    out.reserve(out.size() + static_cast<std::size_t>(h.count));
+    for (std::uint64_t i = 0; i < h.count; ++i) {
+      const std::byte* end = etf::skip(p);
+      out.push_back(slice(p, end));
+      p = end;
+    }
+  }
+}
+
+std::optional<term> term::get(const term& key) const {
+  const head h = head_of(*this);
+  const auto wanted = key.bytes();
+  const std::byte* p = h.next;
+  for (std::uint64_t i = 0; h.what == form::map && i < h.count; ++i) {
+    const std::byte* value = etf::skip(p);
+    const std::span found(p, value);
+    const bool same = found.size() == wanted.size()
+                      && std::memcmp(p, wanted.data(), wanted.size()) == 0;
+    const std::byte* end = etf::skip(value);
+    if (same || etf::equal(p, wanted.data())) {
+      return slice(value, end);
+    }
+    p = end;
+  }
+  return std::nullopt;
+}
+
+std::optional<term> term::get(std::string_view atom_key) const {
+  const head h = head_of(*this);
+  const std::byte* p = h.next;
+  for (std::uint64_t i = 0; h.what == form::map && i < h.count; ++i) {
+    const head k = etf::read(etf::strip(p));
+    const std::byte* value = etf::skip(p);
+    const std::byte* end = etf::skip(value);
+    if (k.what == form::atom && !k.name.is_latin1 && k.name.text == atom_key) {
+      return slice(value, end);
+    }
+    p = end;
+  }
+  return std::nullopt;
+}
+
+std::vector<std::pair<term, term>> term::pairs() const {
+  const head h = head_of(*this);
+  std::vector<std::pair<term, term>> out;
+  if (h.what != form::map) {
+    return out;
+  }
+  out.reserve(static_cast<std::size_t>(h.count));
+  const std::byte* p = h.next;
+  for (std::uint64_t i = 0; i < h.count; ++i) {
+    const std::byte* value = etf::skip(p);
+    const std::byte* end = etf::skip(value);
+    out.emplace_back(slice(p, value), slice(value, end));
+    p = end;
+  }
+  return out;
+}
+
+bool operator==(const term& a, const term& b) noexcept {
+  const auto x = a.bytes();
+  const auto y = b.bytes();
+  return (x.size() == y.size()
+          && std::memcmp(x.data(), y.data(), x.size()) == 0)
+         || etf::equal(x.data(), y.data());
+}
+
+std::size_t term::hash() const noexcept { return etf::hash(bytes()); }
+
+std::string term::to_string(std::size_t limit) const {
+  return etf::print(bytes().data(), limit);
+}
+
+term term::adopt(detail::block* owner, const std::byte* data,
+                 std::uint32_t size) noexcept {
+  term t;
+  if (size <= near_capacity) {
+    std::memcpy(t.raw_, data, size);
+    t.raw_[near_capacity] = static_cast<std::byte>(size);
+    detail::release(owner);
+    return t;
+  }
+  std::memcpy(t.raw_, &owner, sizeof owner);
+  std::memcpy(t.raw_ + 8, &data, sizeof data);
+  std::memcpy(t.raw_ + 16, &size, sizeof size);
+  t.raw_[near_capacity] = std::byte{0};
+  return t;
+}
+
+term term::copy_of(std::span<const std::byte> accepted) {
+  if (accepted.size() <= near_capacity) {
+    term t;
+    std::memcpy(t.raw_, accepted.data(), accepted.size());
+    t.raw_[near_capacity] = static_cast<std::byte>(accepted.size());
+    return t;
+  }
+  detail::block* b = detail::make_block(accepted.size());
+  std::memcpy(b->data(), accepted.data(), accepted.size());
+  return adopt(b, b->data(), b->size);
+}
+
+} // namespace esp
+
+std::size_t
+std::hash<esp::pid>::operator()(const esp::pid& p) const noexcept {
+  return esp::etf::mix(
+      p.node.index() ^ (std::uint64_t{p.creation} << 32),
+      p.id ^ (std::uint64_t{p.serial} << 32));
+}
+
+std::size_t
+std::hash<esp::ref>::operator()(const esp::ref& r) const noexcept {
+  std::uint64_t h = esp::etf::mix(r.node.index(),
+                                  r.creation ^ (std::uint64_t{r.count} << 32));
+  for (const std::uint32_t word : r.words) {
+    h = esp::etf::mix(h, word);
+  }
+  return h;
+}
+
+std::size_t
+std::hash<esp::port>::operator()(const esp::port& p) const noexcept {
+  return esp::etf::mix(
+      p.node.index() ^ (std::uint64_t{p.creation} << 32), p.id);
+}
