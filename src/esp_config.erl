@@ -1,0 +1,313 @@
+%% Options, each checked once, in maps with their defaults in one place. What
+%% comes out of here needs no further look.
+-module(esp_config).
+
+-export([coop/1]).
+-export([spec/2]).
+-export([wire_spec/1]).
+-export([c_node/1]).
+
+-type coop_options() :: #{
+    receiver := coop_receiver:destination(),
+    node := atom(),
+    name := atom() | undefined,
+    window := pos_integer(),
+    max_queue := pos_integer(),
+    max_queue_bytes := pos_integer(),
+    overload := block,
+    tag := none | {tag, term()},
+    start_timeout := timeout()
+}.
+-type c_node_options() :: #{
+    name := atom(),
+    binary := file:filename(),
+    cookie := atom() | undefined,
+    start_timeout := timeout(),
+    grace := non_neg_integer(),
+    plugins := [coop_flow:plugin()],
+    intensity := non_neg_integer(),
+    period := pos_integer(),
+    arguments := [string()]
+}.
+-type error() :: {error, {bad_option, term()} | {unsupported, atom()} | term()}.
+-export_type([coop_options/0, c_node_options/0, error/0]).
+
+%%% coop:start_link/2
+
+%% What is known, and will be answered by a later release.
+-define(NOT_YET, [restart, dead_letter, batch, instances, dataflow, stand_in]).
+
+-spec coop(map()) -> {ok, coop_options()} | error().
+coop(Options) when is_map(Options) ->
+    Defaults = #{
+        receiver => none,
+        node => esp,
+        name => undefined,
+        window => 1_000,
+        max_queue => 10_000,
+        max_queue_bytes => 64 * 1024 * 1024,
+        overload => block,
+        tag => none,
+        start_timeout => 10_000
+    },
+    check_all(Options, Defaults, fun coop_option/2);
+coop(Other) ->
+    {error, {bad_option, Other}}.
+
+coop_option(receiver, Receiver) ->
+    receiver(Receiver);
+coop_option(node, Node) when is_atom(Node), Node =/= undefined -> {ok, Node};
+coop_option(name, Name) when is_atom(Name) -> {ok, Name};
+coop_option(Key, N) when
+    (Key =:= window orelse Key =:= max_queue orelse Key =:= max_queue_bytes),
+    is_integer(N),
+    N > 0
+->
+    {ok, N};
+coop_option(overload, block) ->
+    {ok, block};
+coop_option(overload, Policy) when Policy =:= shed; Policy =:= drop_oldest ->
+    {error, {unsupported, overload}};
+coop_option(overload, {sojourn, _Ms}) ->
+    {error, {unsupported, overload}};
+coop_option(tag, Tag) ->
+    {ok, {tag, Tag}};
+coop_option(start_timeout, Timeout) ->
+    timeout_option(start_timeout, Timeout);
+coop_option(Key, Value) ->
+    case lists:member(Key, ?NOT_YET) of
+        true -> {error, {unsupported, Key}};
+        false -> {error, bad(Key, Value)}
+    end.
+
+receiver(none) ->
+    {ok, none};
+receiver(Pid) when is_pid(Pid) ->
+    %% a co-op that was started here is recognized by its head, too
+    case coop_names:origin(Pid) of
+        {ok, _} -> {ok, {coop, Pid}};
+        error -> {ok, {pid, Pid}}
+    end;
+receiver({demand, _}) ->
+    {error, {unsupported, {receiver, demand}}};
+receiver({Name, Node}) when is_atom(Name), is_atom(Node) ->
+    {ok, {name, Name, Node}};
+receiver(Name) when is_atom(Name), Name =/= undefined ->
+    {ok, {name, Name, node()}};
+receiver(Other) ->
+    try coop_names:head(Other) of
+        Head when is_pid(Head) -> {ok, {coop, Head}};
+        undefined -> {error, {bad_option, {receiver, Other}}}
+    catch
+        error:function_clause -> {error, {bad_option, {receiver, Other}}}
+    end.
+
+%%% Templates
+
+%% @doc A template with its options, as the contract between homes spells it;
+%% with it what to load before, by node.
+-spec spec(coop_flow:template(), coop_options()) ->
+    {ok, coop_body:spec(), [{atom(), coop_flow:plugin()}]} | error().
+spec(Template, Options) ->
+    try lists:map(fun node_spec/1, coop_flow:nodes(Template)) of
+        Nodes ->
+            Common = maps:with([window, name, max_queue, max_queue_bytes, receiver, tag], Options),
+            Plugins = [
+                {Name, Source}
+             || #{name := Name, source := Source} <- Nodes, not is_atom(Source)
+            ],
+            {ok,
+                Common#{
+                    nodes => [maps:remove(source, Node) || Node <- Nodes],
+                    edges => coop_flow:edges(Template)
+                },
+                Plugins}
+    catch
+        throw:{?MODULE, Reason} -> {error, Reason}
+    end.
+
+node_spec(#{name := Name, home := vm, task := Task, options := Options}) ->
+    check_task(Name, Task),
+    Defaults = #{init => undefined, flush => undefined, dataflow => broadcast},
+    Checked = node_options(Name, Options, Defaults, fun task_option/2),
+    Checked#{name => Name, home => vm, task => Task};
+node_spec(#{name := Name, home := native, plugin := Source, task := Task, options := Options}) ->
+    is_atom(Task) orelse fail(Name, {no_task, Source, Task}),
+    Defaults = #{args => undefined, dataflow => broadcast},
+    Checked = node_options(Name, Options, Defaults, fun native_option/2),
+    Checked#{
+        name => Name, home => native, plugin => plugin(Name, Source), source => Source, task => Task
+    }.
+
+check_task(_Name, Fun) when is_function(Fun, 2) ->
+    ok;
+check_task(Name, {Module, Function}) when is_atom(Module), is_atom(Function) ->
+    check_exported(Name, {Module, Function, 2});
+check_task(Name, Task) ->
+    fail(Name, {bad_task, Task}).
+
+check_exported(Name, {Module, Function, Arity} = Mfa) ->
+    _ = code:ensure_loaded(Module),
+    erlang:function_exported(Module, Function, Arity) orelse
+        erlang:is_builtin(Module, Function, Arity) orelse fail(Name, {undef, Mfa}),
+    ok.
+
+node_options(Name, Options, Defaults, Check) when is_map(Options) ->
+    case check_all(Options, Defaults, Check) of
+        {ok, Checked} -> Checked;
+        {error, Cause} -> fail(Name, Cause)
+    end;
+node_options(Name, Options, _Defaults, _Check) ->
+    fail(Name, {bad_option, Options}).
+
+task_option(init, Fun) when is_function(Fun, 0) ->
+    {ok, Fun};
+task_option(init, {Module, Function, Args} = Init) when
+    is_atom(Module), is_atom(Function), is_list(Args)
+->
+    _ = code:ensure_loaded(Module),
+    case erlang:function_exported(Module, Function, length(Args)) of
+        true -> {ok, Init};
+        false -> {error, {undef, {Module, Function, length(Args)}}}
+    end;
+task_option(flush, Fun) when is_function(Fun, 1) ->
+    {ok, Fun};
+task_option(dataflow, Method) ->
+    checked(Method, coop_dataflow:check(vm, Method));
+task_option(Key, Value) ->
+    {error, bad(Key, Value)}.
+
+native_option(args, Args) -> {ok, Args};
+native_option(stack, Size) when is_integer(Size), Size > 0 -> {ok, Size};
+native_option(dataflow, Method) -> checked(Method, coop_dataflow:check(native, Method));
+native_option(Key, Value) -> {error, bad(Key, Value)}.
+
+checked(Value, ok) -> {ok, Value};
+checked(_Value, {error, _} = Error) -> Error.
+
+plugin(_Name, Plugin) when is_atom(Plugin) -> Plugin;
+plugin(_Name, {App, Plugin}) when is_atom(App), is_atom(Plugin) -> Plugin;
+plugin(Name, File) ->
+    try
+        list_to_atom(filename:basename(unicode:characters_to_list(File), ".so"))
+    catch
+        error:_ -> fail(Name, {no_plugin, File})
+    end.
+
+-spec fail(term(), term()) -> no_return().
+fail(Name, Cause) ->
+    throw({?MODULE, {bad_node, Name, Cause}}).
+
+%% @doc What the C-node is told: of the VM's nodes no more than that they are
+%% there, for their tasks may be funs.
+-spec wire_spec(coop_body:spec()) -> map().
+wire_spec(Spec = #{nodes := Nodes}) ->
+    Spec#{nodes := lists:map(fun wire_node/1, Nodes)}.
+
+wire_node(#{name := Name, home := vm}) -> #{name => Name, home => vm, dataflow => broadcast};
+wire_node(Node) -> Node.
+
+%%% esp_node
+
+-spec c_node(map()) -> {ok, c_node_options()} | error().
+c_node(Options) when is_map(Options) ->
+    Defaults = #{
+        name => esp,
+        binary => default_binary(),
+        cookie => undefined,
+        start_timeout => 10_000,
+        grace => 2_000,
+        plugins => [],
+        intensity => 5,
+        period => 10,
+        arguments => []
+    },
+    %% Everything else is the executable's: #{workers => 4} is --workers 4.
+    {Ours, Theirs} = maps:fold(
+        fun(Key, Value, {A, B}) ->
+            case is_map_key(Key, Defaults) of
+                true -> {A#{Key => Value}, B};
+                false -> {A, [{Key, Value} | B]}
+            end
+        end,
+        {#{}, []},
+        Options
+    ),
+    case {check_all(maps:remove(arguments, Ours), Defaults, fun c_node_option/2), arguments(Theirs)} of
+        {{ok, Checked}, {ok, Arguments}} -> {ok, Checked#{arguments := Arguments}};
+        {{ok, _}, Error} -> Error;
+        {Error, _} -> Error
+    end;
+c_node(Other) ->
+    {error, {bad_option, Other}}.
+
+default_binary() ->
+    case os:getenv("ESP_NODE_BINARY") of
+        Set when Set =:= false; Set =:= "" ->
+            case code:priv_dir(erlangsp) of
+                {error, bad_name} -> "priv/esp_node";
+                Priv -> filename:join(Priv, "esp_node")
+            end;
+        Binary ->
+            Binary
+    end.
+
+c_node_option(name, Name) when is_atom(Name) -> {ok, Name};
+c_node_option(binary, Binary) when is_list(Binary); is_binary(Binary) ->
+    {ok, unicode:characters_to_list(Binary)};
+c_node_option(cookie, Cookie) when is_atom(Cookie) -> {ok, Cookie};
+c_node_option(start_timeout, Timeout) -> timeout_option(start_timeout, Timeout);
+c_node_option(plugins, Plugins) when is_list(Plugins) -> {ok, Plugins};
+c_node_option(Key, N) when
+    (Key =:= grace orelse Key =:= intensity), is_integer(N), N >= 0
+->
+    {ok, N};
+c_node_option(period, N) when is_integer(N), N > 0 -> {ok, N};
+c_node_option(Key, Value) -> {error, bad(Key, Value)}.
+
+arguments(Options) ->
+    try
+        {ok, lists:append([["--" ++ atom_to_list(Key), text(Value)] || {Key, Value} <- Options])}
+    catch
+        error:_ -> {error, {bad_option, [Key || {Key, _} <- Options]}}
+    end.
+
+text(Atom) when is_atom(Atom) -> atom_to_list(Atom);
+text(Integer) when is_integer(Integer) -> integer_to_list(Integer);
+text(Text) when is_list(Text); is_binary(Text) ->
+    Chars = unicode:characters_to_list(Text),
+    true = is_list(Chars),
+    Chars.
+
+%%% Shared
+
+timeout_option(_Key, infinity) -> {ok, infinity};
+timeout_option(_Key, Timeout) when is_integer(Timeout), Timeout >= 0 -> {ok, Timeout};
+timeout_option(Key, Value) -> {error, bad(Key, Value)}.
+
+%% A key that means nothing is named alone, a value that cannot be with its key.
+bad(Key, Value) ->
+    case lists:member(Key, known()) of
+        true -> {bad_option, {Key, Value}};
+        false -> {bad_option, Key}
+    end.
+
+known() ->
+    [receiver, node, name, window, max_queue, max_queue_bytes, overload, tag, start_timeout] ++
+        [init, flush, dataflow, args, stack] ++
+        [binary, cookie, plugins, grace, intensity, period].
+
+check_all(Options, Defaults, Check) ->
+    maps:fold(
+        fun
+            (Key, Value, {ok, Acc}) ->
+                case Check(Key, Value) of
+                    {ok, Checked} -> {ok, Acc#{Key => Checked}};
+                    {error, _} = Error -> Error
+                end;
+            (_Key, _Value, Error) ->
+                Error
+        end,
+        {ok, Defaults},
+        Options
+    ).
