@@ -1,0 +1,155 @@
+%% The edges of one process: what may still be sent on each of those that go
+%% out, and what is owed to the sender of each of those that come in. Units are
+%% data inside a co-op and bytes from a relaying VM; only the two ends of an
+%% edge need to agree, so nothing here knows which.
+-module(coop_edges).
+
+-export([new/0]).
+%% in
+-export([add_in/5]).
+-export([drop_in/2]).
+-export([in_size/1]).
+-export([is_in/2]).
+-export([owe/3]).
+-export([settle/1]).
+%% out
+-export([add_out/4]).
+-export([drop_out/2]).
+-export([outs/1]).
+-export([receiver/2]).
+-export([take/2]).
+-export([grant/3]).
+-export([has_credit/1]).
+-export([credit/2]).
+
+-type edge() :: non_neg_integer().
+-type units() :: non_neg_integer().
+%% A registered name of another node is as good to send to as a pid.
+-type process() :: pid() | {atom(), node()}.
+-record(edges, {
+    %% Edge => {Sender, the sender's number, a quarter of its window}
+    in = #{} :: #{edge() => {pid(), edge(), units()}},
+    owed = #{} :: #{edge() => units()},
+    %% Edge => {Receiver, Credit}
+    out = #{} :: #{edge() => {process(), units() | infinity}},
+    %% edges of `out` that have credit
+    open = 0 :: non_neg_integer()
+}).
+-opaque edges() :: #edges{}.
+-export_type([edges/0, edge/0, units/0]).
+
+-spec new() -> edges().
+new() ->
+    #edges{}.
+
+%% @doc An edge that comes in: `Edge' here, `Theirs' at its sender.
+-spec add_in(edge(), pid(), edge(), units(), edges()) -> edges().
+add_in(Edge, Sender, Theirs, Window, Edges = #edges{in = In}) ->
+    Edges#edges{in = In#{Edge => {Sender, Theirs, max(1, Window div 4)}}}.
+
+-spec drop_in(edge(), edges()) -> edges().
+drop_in(Edge, Edges = #edges{in = In, owed = Owed}) ->
+    Edges#edges{in = maps:remove(Edge, In), owed = maps:remove(Edge, Owed)}.
+
+-spec in_size(edges()) -> non_neg_integer().
+in_size(#edges{in = In}) ->
+    map_size(In).
+
+-spec is_in(edge(), edges()) -> boolean().
+is_in(Edge, #edges{in = In}) ->
+    is_map_key(Edge, In).
+
+%% @doc A datum left the queue. The sender hears of it when a quarter of its
+%% window has gathered; of a lesser debt at {@link settle/1}.
+-spec owe(edge(), units(), edges()) -> edges().
+owe(Edge, Units, Edges = #edges{in = In, owed = Owed}) ->
+    case In of
+        #{Edge := {Sender, Theirs, Quarter}} ->
+            Debt = maps:get(Edge, Owed, 0) + Units,
+            if
+                Debt >= Quarter ->
+                    pay(Sender, Theirs, Debt),
+                    Edges#edges{owed = maps:remove(Edge, Owed)};
+                true ->
+                    Edges#edges{owed = Owed#{Edge => Debt}}
+            end;
+        #{} ->
+            Edges
+    end.
+
+%% @doc Gives back whatever is owed, which is due when the queue is empty.
+-spec settle(edges()) -> edges().
+settle(Edges = #edges{owed = Owed}) when map_size(Owed) =:= 0 ->
+    Edges;
+settle(Edges = #edges{in = In, owed = Owed}) ->
+    maps:foreach(
+        fun(Edge, Debt) ->
+            {Sender, Theirs, _Quarter} = maps:get(Edge, In),
+            pay(Sender, Theirs, Debt)
+        end,
+        Owed
+    ),
+    Edges#edges{owed = #{}}.
+
+pay(Sender, Edge, Units) ->
+    Sender ! {'$coop', credit, Edge, Units},
+    ok.
+
+%% @doc An edge that goes out; one without bounds has `infinity'.
+-spec add_out(edge(), process(), units() | infinity, edges()) -> edges().
+add_out(Edge, Receiver, Credit, Edges = #edges{out = Out}) ->
+    reopen(Edges#edges{out = Out#{Edge => {Receiver, Credit}}}).
+
+-spec drop_out(edge(), edges()) -> edges().
+drop_out(Edge, Edges = #edges{out = Out}) ->
+    reopen(Edges#edges{out = maps:remove(Edge, Out)}).
+
+reopen(Edges = #edges{out = Out}) ->
+    Edges#edges{open = length([E || {E, {_Pid, Credit}} <- maps:to_list(Out), Credit > 0])}.
+
+-spec outs(edges()) -> [{edge(), process()}].
+outs(#edges{out = Out}) ->
+    [{Edge, Pid} || {Edge, {Pid, _Credit}} <- lists:sort(maps:to_list(Out))].
+
+-spec receiver(edge(), edges()) -> process().
+receiver(Edge, #edges{out = Out}) ->
+    {Pid, _Credit} = maps:get(Edge, Out),
+    Pid.
+
+%% @doc Takes the credit for one datum, if there is any.
+-spec take(edge(), edges()) -> {ok, process(), edges()} | full | none.
+take(Edge, Edges = #edges{out = Out, open = Open}) ->
+    case Out of
+        #{Edge := {Pid, infinity}} ->
+            {ok, Pid, Edges};
+        #{Edge := {_Pid, 0}} ->
+            full;
+        #{Edge := {Pid, 1}} ->
+            {ok, Pid, Edges#edges{out = Out#{Edge := {Pid, 0}}, open = Open - 1}};
+        #{Edge := {Pid, Credit}} ->
+            {ok, Pid, Edges#edges{out = Out#{Edge := {Pid, Credit - 1}}}};
+        #{} ->
+            none
+    end.
+
+-spec grant(edge(), units(), edges()) -> edges().
+grant(Edge, Units, Edges = #edges{out = Out, open = Open}) ->
+    case Out of
+        #{Edge := {Pid, 0}} when Units > 0 ->
+            Edges#edges{out = Out#{Edge := {Pid, Units}}, open = Open + 1};
+        #{Edge := {Pid, Credit}} when is_integer(Credit) ->
+            Edges#edges{out = Out#{Edge := {Pid, Credit + Units}}};
+        #{} ->
+            Edges
+    end.
+
+-spec credit(edge(), edges()) -> units() | infinity.
+credit(Edge, #edges{out = Out}) ->
+    {_Receiver, Credit} = maps:get(Edge, Out),
+    Credit.
+
+%% @doc Whether one edge at least would take a datum; true without any edge,
+%% since then nothing can block.
+-spec has_credit(edges()) -> boolean().
+has_credit(#edges{out = Out, open = Open}) ->
+    Open > 0 orelse map_size(Out) =:= 0.

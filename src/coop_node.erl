@@ -1,0 +1,218 @@
+%% A co-op node on a VM: one Erlang task over its own state.
+-module(coop_node).
+
+-behaviour(coop_process).
+
+-export([start_link/3]).
+-export([wire/2]).
+-export([init/3]).
+-export([handle_datum/3]).
+-export([handle_barrier/1]).
+-export([handle_control/3]).
+-export([is_ours/2]).
+-export([info/1]).
+-export([modules/1]).
+-export([get_state/1]).
+-export([replace_state/2]).
+-export([code_change/4]).
+-export([terminate/2]).
+
+%% What coop_body knows of a node once all processes exist.
+-type wiring() :: #{
+    head := pid(),
+    last_tier := non_neg_integer(),
+    in := [{coop_edges:edge(), pid()}],
+    out := [{coop_edges:edge(), Name :: atom(), pid()}]
+}.
+-export_type([wiring/0]).
+
+-record(node, {
+    name :: atom(),
+    task :: fun((term(), term()) -> term()) | {module(), atom()},
+    flush :: undefined | fun((term()) -> term()),
+    state :: term(),
+    dataflow :: coop_dataflow:dataflow() | last_tier,
+    targets :: #{atom() => coop_edges:edge()},
+    receiver :: coop_receiver:receiver()
+}).
+
+%% @doc Starts the process and runs the task's init, but takes no data before
+%% {@link wire/2}. `Parent' is the caller's monitor of the co-op's parent, without
+%% which there is nobody left to start for.
+-spec start_link(map(), map(), reference()) -> {ok, pid()} | {error, term()}.
+start_link(Node = #{name := Name}, Spec, Parent) ->
+    Pid = proc_lib:spawn_link(?MODULE, init, [self(), Node, maps:without([nodes, edges], Spec)]),
+    receive
+        {'$coop', initialized, Pid, ok} -> {ok, Pid};
+        {'$coop', initialized, Pid, {error, Reason}} -> {error, {init, Name, Reason}};
+        %% killed in its init; the caller traps exits
+        {'EXIT', Pid, Reason} -> {error, {init, Name, Reason}};
+        {'DOWN', Parent, process, _, Reason} -> {error, Reason}
+    end.
+
+-spec wire(pid(), wiring()) -> ok.
+wire(Pid, Wiring) ->
+    Pid ! {'$coop', wire, self(), Wiring},
+    ok.
+
+-spec init(pid(), map(), map()) -> no_return().
+init(Switch, Node = #{init := Init}, Spec) ->
+    try initial_state(Init) of
+        State ->
+            Switch ! {'$coop', initialized, self(), ok},
+            receive
+                {'$coop', wire, Switch, Wiring} -> run(Switch, Node, State, Spec, Wiring)
+            end
+    catch
+        Class:Reason:Stack ->
+            Switch ! {'$coop', initialized, self(), {error, reason(Class, Reason, Stack)}}
+    end.
+
+initial_state(undefined) -> undefined;
+initial_state({Module, Function, Args}) -> apply(Module, Function, Args);
+initial_state(Fun) -> Fun().
+
+reason(error, Reason, Stack) -> {Reason, Stack};
+reason(exit, Reason, _Stack) -> Reason;
+reason(throw, Reason, Stack) -> {{nocatch, Reason}, Stack}.
+
+run(Switch, Node, State, Spec, #{head := Head, in := In, out := Out, last_tier := LastTier}) ->
+    #{name := Name, task := Task, flush := Flush, dataflow := Method} = Node,
+    #{window := Window, receiver := To} = Spec,
+    Edges1 = lists:foldl(
+        fun({Edge, Pid}, Acc) -> coop_edges:add_in(Edge, Pid, Edge, Window, Acc) end,
+        coop_edges:new(),
+        In
+    ),
+    Edges2 = lists:foldl(
+        fun({Edge, _Name, Pid}, Acc) -> coop_edges:add_out(Edge, Pid, Window, Acc) end,
+        Edges1,
+        Out
+    ),
+    {Sink, Receiver, Edges3} =
+        case Out of
+            [] -> coop_receiver:attach(To, Window, Edges2);
+            _ -> {none, coop_receiver:none(), Edges2}
+        end,
+    Switch ! {'$coop', wired, self()},
+    coop_process:enter_loop(?MODULE, #{
+        name => Name,
+        parent => Switch,
+        head => Head,
+        edges => Edges3,
+        sink => Sink,
+        tag => maps:get(tag, Spec),
+        last_tier => LastTier,
+        max_queue => maps:get(max_queue, Spec),
+        max_queue_bytes => maps:get(max_queue_bytes, Spec),
+        state => #node{
+            name = Name,
+            task = Task,
+            flush = Flush,
+            state = State,
+            dataflow = dataflow(Method, Out),
+            targets = maps:from_list([{Downstream, Edge} || {Edge, Downstream, _Pid} <- Out]),
+            receiver = Receiver
+        }
+    }).
+
+dataflow(_Method, []) -> last_tier;
+dataflow(Method, Out) -> coop_dataflow:new(Method, [Edge || {Edge, _Name, _Pid} <- Out]).
+
+%%% The task
+
+-spec handle_datum(term(), coop_process:env(), #node{}) -> {[coop_process:out()], #node{}}.
+handle_datum(Datum, Env, Node = #node{task = {Module, Function}, state = State}) ->
+    results(Module:Function(State, Datum), Env, Node);
+handle_datum(Datum, Env, Node = #node{task = Task, state = State}) ->
+    results(Task(State, Datum), Env, Node).
+
+-spec handle_barrier(#node{}) -> {[coop_process:out()], #node{}}.
+handle_barrier(Node = #node{flush = undefined}) ->
+    {[], Node};
+handle_barrier(Node = #node{flush = Flush, state = State}) ->
+    results(Flush(State), [], Node).
+
+results({State, Result}, Env, Node) ->
+    route(Result, Env, Node#node{state = State});
+results({State}, _Env, Node) ->
+    {[], Node#node{state = State}};
+results({State, many, Results}, Env, Node) when is_list(Results) ->
+    {Outs, Node2} = lists:mapfoldl(
+        fun(Result, Acc) -> route(Result, Env, Acc) end, Node#node{state = State}, Results
+    ),
+    {lists:append(Outs), Node2};
+results({State, to, Named}, Env, Node = #node{targets = Targets}) when is_list(Named) ->
+    Outs = [
+        case Targets of
+            #{Name := Edge} -> {Edge, Env, Result};
+            #{} -> error({not_downstream, Name})
+        end
+     || {Name, Result} <- Named
+    ],
+    {Outs, Node#node{state = State}};
+results(Other, _Env, _Node) ->
+    error({bad_return_value, Other}).
+
+route(Result, Env, Node = #node{dataflow = last_tier}) ->
+    {[{result, Env, Result}], Node};
+route(Result, Env, Node = #node{dataflow = Dataflow}) ->
+    {Edges, Dataflow2} = coop_dataflow:route(Result, Dataflow),
+    {[{Edge, Env, Result} || Edge <- Edges], Node#node{dataflow = Dataflow2}}.
+
+%%% Control and manners
+
+-spec handle_control(term(), coop_edges:edges(), #node{}) ->
+    {sink, coop_process:sink(), coop_edges:edges(), #node{}}
+    | {stop, term(), #node{}}
+    | unhandled.
+handle_control({'$coop', stop, Reason}, _Edges, Node) ->
+    {stop, Reason, Node};
+handle_control(Message, Edges, Node = #node{receiver = Receiver}) ->
+    case coop_receiver:handle(Message, Edges, Receiver) of
+        {sink, Sink, Edges2, Receiver2} ->
+            {sink, Sink, Edges2, Node#node{receiver = Receiver2}};
+        unhandled ->
+            unhandled
+    end.
+
+-spec is_ours(reference(), #node{}) -> boolean().
+is_ours(Ref, #node{receiver = Receiver}) ->
+    coop_receiver:is_ours(Ref, Receiver).
+
+-spec info(#node{}) -> map().
+info(#node{receiver = Receiver}) ->
+    maps:merge(#{role => node}, coop_receiver:info(Receiver)).
+
+-spec modules(#node{}) -> [module()].
+modules(#node{task = {Module, _Function}}) ->
+    [Module];
+modules(#node{task = Fun}) ->
+    {module, Module} = erlang:fun_info(Fun, module),
+    [Module].
+
+-spec get_state(#node{}) -> term().
+get_state(#node{state = State}) ->
+    State.
+
+-spec replace_state(fun((term()) -> term()), #node{}) -> {term(), #node{}}.
+replace_state(Fun, Node = #node{state = State}) ->
+    State2 = Fun(State),
+    {State2, Node#node{state = State2}}.
+
+%% @doc The task's module may have a `code_change/3', as a gen_server's has.
+-spec code_change(module(), term(), term(), #node{}) -> {ok, #node{}} | {error, term()}.
+code_change(Module, OldVsn, Extra, Node = #node{state = State}) ->
+    case erlang:function_exported(Module, code_change, 3) of
+        true ->
+            case Module:code_change(OldVsn, State, Extra) of
+                {ok, State2} -> {ok, Node#node{state = State2}};
+                Other -> {error, Other}
+            end;
+        false ->
+            {ok, Node}
+    end.
+
+-spec terminate(term(), #node{}) -> ok.
+terminate(_Reason, _Node) ->
+    ok.

@@ -1,0 +1,478 @@
+%% What every process of a co-op on a VM has in common: two lanes, edges with
+%% credit, the barrier, and the manners of OTP (`sys', `get_modules').
+%%
+%% The mailbox is drained into a queue of data before each datum is taken, and
+%% what is control is handled on the way. So control overtakes data, and each
+%% message is looked at once, however long the queue is: a selective receive
+%% would walk all the data each time.
+%%
+%% A process that cannot send a result because its edge has no credit keeps the
+%% rest of its results in an outbox, takes no further datum, and goes on
+%% answering control. Suspended is the same without an outbox. Nothing here
+%% ever waits in a nested receive.
+-module(coop_process).
+
+-export([enter_loop/2]).
+-export([ask/3]).
+-export([log_unexpected/2]).
+%% sys
+-export([system_continue/3]).
+-export([system_terminate/4]).
+-export([system_get_state/1]).
+-export([system_replace_state/2]).
+-export([system_code_change/4]).
+-export([format_status/2]).
+-export_type([out/0, env/0, barrier/0, sink/0]).
+
+%% How many messages may be drained between two data: without a limit, many
+%% senders could keep a process from ever working.
+-define(DRAIN, 1000).
+
+-type env() :: [] | #{call => {pid(), term()}, token => term()}.
+-type barrier() :: {Caller :: pid(), Ref :: term()}.
+%% What a datum or a barrier gave: for an edge, or for the co-op's receiver.
+-type out() :: {coop_edges:edge(), env(), term()} | {result, env(), term()}.
+%% Where results that leave the co-op go. `edge': along out edge 0, whose
+%% messages name `HeadEdge'; `metered': plain, but by the credit of
+%% edge 0, which comes by halves of a window.
+-type sink() ::
+    none
+    | {send, pid() | {atom(), node()}}
+    | {metered, pid() | {atom(), node()}, Half :: pos_integer()}
+    | {edge, HeadEdge :: coop_edges:edge()}.
+-type entry() :: out() | {barrier, coop_edges:edge(), barrier()} | {flushed, barrier()}.
+-type control() ::
+    {ok, coop_edges:edges(), State :: term()}
+    | {sink, sink(), coop_edges:edges(), State :: term()}
+    | {stop, Reason :: term(), State :: term()}
+    | unhandled.
+
+%% A datum in the hands of the process; it may crash, which ends the process.
+-callback handle_datum(Datum :: term(), env(), State) -> {[out()], State}.
+%% The barrier, which is passed on after what this gives.
+-callback handle_barrier(State) -> {[out()], State}.
+%% Any control message that is not handled here.
+-callback handle_control(Message :: term(), coop_edges:edges(), State :: term()) -> control().
+%% Whether a 'DOWN' is about a monitor of ours, or a task's and so data.
+-callback is_ours(reference(), State :: term()) -> boolean().
+-callback info(State :: term()) -> map().
+-callback modules(State :: term()) -> [module()].
+-callback get_state(State :: term()) -> term().
+-callback replace_state(fun((term()) -> term()), State) -> {term(), State}.
+-callback code_change(module(), OldVsn :: term(), Extra :: term(), State) ->
+    {ok, State} | {error, term()}.
+%% The orderly end; may wait.
+-callback terminate(Reason :: term(), State :: term()) -> ok.
+
+-record(process, {
+    module :: module(),
+    state :: term(),
+    name :: term(),
+    parent :: pid(),
+    head :: pid() | undefined,
+    debug = [] :: [sys:dbg_opt()],
+    status = running :: running | suspended,
+    %% the data lane, and what overtakes it
+    queue = queue:new() :: queue:queue(),
+    urgent = queue:new() :: queue:queue(),
+    queued = 0 :: non_neg_integer(),
+    plain_bytes = 0 :: non_neg_integer(),
+    max_queue :: pos_integer(),
+    max_queue_bytes :: pos_integer(),
+    edges :: coop_edges:edges(),
+    %% edges whose barrier has come, with what came behind it
+    held = #{} :: #{coop_edges:edge() => queue:queue()},
+    outbox = [] :: [entry()],
+    sink = none :: sink(),
+    tag = none :: none | {tag, term()},
+    last_tier :: non_neg_integer(),
+    in = 0 :: non_neg_integer(),
+    out = 0 :: non_neg_integer(),
+    dropped = 0 :: non_neg_integer(),
+    logged_at :: integer() | undefined
+}).
+
+%% @doc Makes the calling process, spawned by proc_lib, one of these. `last_tier'
+%% is the number of nodes in the co-op's last tier, which callers of flush need.
+-spec enter_loop(module(), map()) -> no_return().
+enter_loop(Module, Options) ->
+    #{name := Name, parent := Parent, state := State, edges := Edges} = Options,
+    loop(#process{
+        module = Module,
+        state = State,
+        name = Name,
+        parent = Parent,
+        head = maps:get(head, Options, undefined),
+        edges = Edges,
+        sink = maps:get(sink, Options, none),
+        tag = maps:get(tag, Options, none),
+        last_tier = maps:get(last_tier, Options, 0),
+        max_queue = maps:get(max_queue, Options, 10_000),
+        max_queue_bytes = maps:get(max_queue_bytes, Options, 64 * 1024 * 1024)
+    }).
+
+%% @doc A request to any process of a co-op, native or not; exits as gen calls do.
+-spec ask(pid() | undefined, Request :: term(), timeout()) -> Reply :: term().
+ask(undefined, _Request, _Timeout) ->
+    exit(noproc);
+ask(Pid, Request, Timeout) ->
+    {ok, Reply} = gen:call(Pid, '$coop', Request, Timeout),
+    Reply.
+
+%% @doc What arrived and is neither data nor understood.
+-spec log_unexpected(term(), term()) -> ok.
+log_unexpected(Name, Message) ->
+    logger:warning(
+        "co-op process ~tp ~p dropped an unexpected message: ~tP",
+        [Name, self(), Message, 20]
+    ).
+
+%%% The loop
+
+loop(P = #process{status = running, outbox = [], queued = 0, edges = Edges}) ->
+    await(P#process{edges = coop_edges:settle(Edges)});
+loop(P = #process{status = running, outbox = [], edges = Edges}) ->
+    case coop_edges:has_credit(Edges) of
+        true -> drain(?DRAIN, P);
+        false -> await(P)
+    end;
+loop(P) ->
+    await(P).
+
+await(P) ->
+    receive
+        {system, From, Request} -> system(Request, From, P);
+        Message -> loop(accept(Message, P))
+    end.
+
+drain(0, P) ->
+    work(P);
+drain(N, P) ->
+    receive
+        {system, From, Request} -> system(Request, From, P);
+        Message -> drain(N - 1, accept(Message, P))
+    after 0 -> work(P)
+    end.
+
+%% Control that was drained may have changed what loop/1 found true.
+work(P = #process{status = running, outbox = [], urgent = Urgent, queue = Queue, queued = N}) ->
+    case queue:out(Urgent) of
+        {{value, Item}, Urgent2} ->
+            loop(take(Item, P#process{urgent = Urgent2, queued = N - 1}));
+        {empty, _} ->
+            {{value, Item}, Queue2} = queue:out(Queue),
+            loop(take(Item, P#process{queue = Queue2, queued = N - 1}))
+    end;
+work(P) ->
+    loop(P).
+
+%%% Messages in
+
+accept(Message, P) when element(1, Message) =:= '$coop' ->
+    accept_ours(Message, P);
+accept({'EXIT', Pid, _Reason} = Message, P) when is_pid(Pid) ->
+    control(Message, P);
+accept({get_modules, From}, P) when is_pid(From) ->
+    From ! {modules, modules(P)},
+    P;
+accept({Pid, {Pid, _Tag} = From, get_modules}, P) when is_pid(Pid) ->
+    gen:reply(From, modules(P)),
+    P;
+accept({'DOWN', Ref, process, _Pid, _Reason} = Message, P) ->
+    #process{module = Module, state = State} = P,
+    case Module:is_ours(Ref, State) of
+        true -> control(Message, P);
+        false -> accept_plain(Message, P)
+    end;
+accept(Message, P) ->
+    accept_plain(Message, P).
+
+accept_ours({'$coop', data, _Edge, _Units, _Env, _Datum} = Item, P) ->
+    enqueue(Item, P);
+accept_ours({'$coop', barrier, _Edge, _Barrier} = Item, P) ->
+    enqueue(Item, P);
+accept_ours({'$coop', flush, _Barrier} = Item, P) ->
+    enqueue(Item, P);
+accept_ours({'$coop', priority, _Edge, _Units, _Env, _Datum} = Item, P) ->
+    #process{urgent = Urgent, queued = N} = P,
+    P#process{urgent = queue:in(Item, Urgent), queued = N + 1};
+accept_ours({'$coop', credit, Edge, Units}, P = #process{edges = Edges}) when
+    is_integer(Units), Units >= 0
+->
+    send_outbox(P#process{edges = coop_edges:grant(Edge, Units, Edges)});
+accept_ours({'$coop', {Pid, _Tag} = From, info}, P) when is_pid(Pid) ->
+    gen:reply(From, info(P)),
+    P;
+accept_ours({'$coop', {Pid, _Tag} = From, head}, P) when is_pid(Pid) ->
+    gen:reply(From, P#process.head),
+    P;
+accept_ours(Message, P) ->
+    control(Message, P).
+
+%% A plain message has no credit, so it is the one kind of datum that can be too
+%% many. Its size is asked for only here.
+accept_plain(Datum, P = #process{queued = N, max_queue = Max}) when N >= Max ->
+    shed(Datum, P);
+accept_plain(Datum, P = #process{plain_bytes = Bytes, max_queue_bytes = Max}) ->
+    case Bytes + erlang:external_size(Datum) of
+        TooMany when TooMany > Max, Bytes > 0 -> shed(Datum, P);
+        Bytes2 -> enqueue({plain, Bytes2 - Bytes, Datum}, P#process{plain_bytes = Bytes2})
+    end.
+
+enqueue(Item, P = #process{queue = Queue, queued = N}) ->
+    P#process{queue = queue:in(Item, Queue), queued = N + 1}.
+
+%% One line a second at most, however many are shed.
+shed(_Datum, P = #process{dropped = Dropped, logged_at = At, name = Name}) ->
+    Now = erlang:monotonic_time(second),
+    case At =/= Now of
+        true ->
+            logger:warning(
+                "co-op process ~tp ~p: its queue is full, messages sent without credit are "
+                "dropped (~b so far)",
+                [Name, self(), Dropped + 1]
+            );
+        false ->
+            ok
+    end,
+    P#process{dropped = Dropped + 1, logged_at = Now}.
+
+control(Message, P = #process{module = Module, state = State, edges = Edges}) ->
+    case Module:handle_control(Message, Edges, State) of
+        {ok, Edges2, State2} ->
+            send_outbox(P#process{edges = Edges2, state = State2});
+        {sink, Sink, Edges2, State2} ->
+            send_outbox(P#process{sink = Sink, edges = Edges2, state = State2});
+        {stop, Reason, State2} ->
+            terminate(Reason, P#process{state = State2});
+        unhandled ->
+            log_unexpected(P#process.name, Message),
+            P
+    end.
+
+%%% One item of the data lane
+
+take({'$coop', Kind, Edge, Units, Env, Datum} = Item, P) when Kind =:= data; Kind =:= priority ->
+    #process{held = Held, edges = Edges} = P,
+    case Held of
+        #{Edge := Behind} -> P#process{held = Held#{Edge := queue:in(Item, Behind)}};
+        #{} -> datum(Datum, Env, P#process{edges = coop_edges:owe(Edge, Units, Edges)})
+    end;
+take({plain, Bytes, Datum}, P = #process{plain_bytes = All}) ->
+    datum(Datum, [], P#process{plain_bytes = All - Bytes});
+take({'$coop', barrier, Edge, Barrier} = Item, P = #process{held = Held, edges = Edges}) ->
+    case Held of
+        #{Edge := Behind} ->
+            P#process{held = Held#{Edge := queue:in(Item, Behind)}};
+        #{} ->
+            case coop_edges:is_in(Edge, Edges) of
+                true -> barrier(Barrier, P#process{held = Held#{Edge => queue:new()}});
+                false -> P
+            end
+    end;
+take({'$coop', flush, Barrier}, P) ->
+    pass(Barrier, P).
+
+datum(Datum, Env, P = #process{module = Module, state = State, in = In}) ->
+    P2 = debug({in, Datum}, P#process{in = In + 1}),
+    {Outs, State2} = Module:handle_datum(Datum, Env, State),
+    emit(Outs, P2#process{state = State2}).
+
+%% Barriers come in one order on every edge, since the head passes them on one
+%% after the other: when all edges have brought one, it is the same one.
+barrier(Barrier, P = #process{held = Held, edges = Edges}) ->
+    case map_size(Held) =:= coop_edges:in_size(Edges) of
+        true -> release(pass(Barrier, P));
+        false -> P
+    end.
+
+pass(Barrier, P = #process{module = Module, state = State, edges = Edges}) ->
+    {Outs, State2} = Module:handle_barrier(State),
+    %% Edge 0 leads out of the co-op; the caller's mark follows the results.
+    Marks =
+        case [{barrier, Edge, Barrier} || {Edge, _Pid} <- coop_edges:outs(Edges), Edge > 0] of
+            [] -> [{flushed, Barrier}];
+            Barriers -> Barriers
+        end,
+    emit(Outs ++ Marks, P#process{state = State2}).
+
+%% What waited behind the barrier goes ahead of what came later, edge by edge.
+release(P = #process{held = Held, queue = Queue, queued = N}) ->
+    Behind = [Q || {_Edge, Q} <- lists:sort(maps:to_list(Held)), not queue:is_empty(Q)],
+    P#process{
+        held = #{},
+        queue = lists:foldr(fun queue:join/2, Queue, Behind),
+        queued = N + lists:sum([queue:len(Q) || Q <- Behind])
+    }.
+
+%%% Results out
+
+emit([], P) ->
+    P;
+emit(Outs, P = #process{outbox = []}) ->
+    send_outbox(P#process{outbox = Outs}).
+
+%% In order, up to the first that has no credit.
+send_outbox(P = #process{outbox = []}) ->
+    P;
+send_outbox(P = #process{outbox = [Entry | Rest]}) ->
+    case send(Entry, P) of
+        blocked -> P;
+        P2 -> send_outbox(P2#process{outbox = Rest})
+    end.
+
+send({result, #{call := From}, Value}, P) ->
+    gen:reply(From, Value),
+    sent(Value, From, P);
+send({result, Env, Value}, P) ->
+    send_result(Env, Value, P);
+send({barrier, Edge, Barrier}, P = #process{edges = Edges}) ->
+    coop_edges:receiver(Edge, Edges) ! {'$coop', barrier, Edge, Barrier},
+    P;
+send({flushed, {Caller, Ref}}, P = #process{last_tier = Total}) ->
+    Caller ! {'$coop', flushed, Ref, Total},
+    P;
+send({Edge, Env, Value}, P = #process{edges = Edges}) ->
+    case coop_edges:take(Edge, Edges) of
+        {ok, Pid, Edges2} ->
+            Pid ! {'$coop', data, Edge, 1, Env, Value},
+            sent(Value, Pid, P#process{edges = Edges2});
+        full ->
+            blocked;
+        none ->
+            P#process{dropped = P#process.dropped + 1}
+    end.
+
+send_result(_Env, Value, P = #process{sink = none}) ->
+    sent(Value, none, P);
+send_result(_Env, Value, P = #process{sink = {send, To}}) ->
+    To ! tagged(Value, P),
+    sent(Value, To, P);
+send_result(Env, Value, P = #process{sink = Sink, edges = Edges}) ->
+    case {coop_edges:take(0, Edges), Sink} of
+        {full, _} ->
+            blocked;
+        {none, _} ->
+            P#process{dropped = P#process.dropped + 1};
+        {{ok, Pid, Edges2}, {edge, HeadEdge}} ->
+            Pid ! {'$coop', data, HeadEdge, 1, Env, tagged(Value, P)},
+            sent(Value, Pid, P#process{edges = Edges2});
+        {{ok, Meter, Edges2}, {metered, To, Half}} ->
+            To ! tagged(Value, P),
+            coop_edges:credit(0, Edges2) rem Half =:= 0 andalso coop_receiver:ask(To, Meter, Half),
+            sent(Value, To, P#process{edges = Edges2})
+    end.
+
+tagged(Value, #process{tag = none}) -> Value;
+tagged(Value, #process{tag = {tag, Tag}}) -> {Tag, Value}.
+
+sent(_Value, _To, P = #process{debug = [], out = Out}) ->
+    P#process{out = Out + 1};
+sent(Value, To, P = #process{out = Out}) ->
+    debug({out, Value, To}, P#process{out = Out + 1}).
+
+%%% Manners
+
+info(P = #process{module = Module, state = State, edges = Edges}) ->
+    {message_queue_len, Undrained} = process_info(self(), message_queue_len),
+    Behind = lists:sum([queue:len(Q) || Q <- maps:values(P#process.held)]),
+    Info = #{
+        name => P#process.name,
+        queue => P#process.queued + Behind,
+        control => Undrained,
+        in => P#process.in,
+        out => P#process.out,
+        dropped => P#process.dropped,
+        status => P#process.status,
+        blocked => P#process.outbox =/= [] orelse not coop_edges:has_credit(Edges)
+    },
+    maps:merge(Info, Module:info(State)).
+
+modules(#process{module = Module, state = State}) ->
+    Module:modules(State).
+
+debug(_Event, P = #process{debug = []}) ->
+    P;
+debug(Event, P = #process{debug = Debug, name = Name}) ->
+    P#process{debug = sys:handle_debug(Debug, fun print_event/3, Name, Event)}.
+
+print_event(Device, {in, Datum}, Name) ->
+    io:format(Device, "*DBG* ~tp got ~tp~n", [Name, Datum]);
+print_event(Device, {out, Result, To}, Name) ->
+    io:format(Device, "*DBG* ~tp sent ~tp to ~tp~n", [Name, Result, To]);
+print_event(Device, Event, Name) ->
+    io:format(Device, "*DBG* ~tp ~tp~n", [Name, Event]).
+
+%% suspend and resume are ours, because the loop of `sys' for a suspended
+%% process would leave credit and info unanswered, and data in the mailbox. With
+%% them go the two requests whose answer depends on being suspended.
+system(suspend, From, P) ->
+    gen:reply(From, ok),
+    loop(P#process{status = suspended});
+system(resume, From, P) ->
+    gen:reply(From, ok),
+    loop(P#process{status = running});
+system({change_code, Module, OldVsn, Extra}, From, P = #process{status = suspended}) ->
+    try system_code_change(P, Module, OldVsn, Extra) of
+        {ok, P2} ->
+            gen:reply(From, ok),
+            loop(P2);
+        Error ->
+            gen:reply(From, {error, Error}),
+            loop(P)
+    catch
+        _:Reason ->
+            gen:reply(From, {error, {'EXIT', Reason}}),
+            loop(P)
+    end;
+system(get_status, From, P = #process{module = Module, status = Status}) ->
+    #process{parent = Parent, debug = Debug} = P,
+    Dictionary = get(),
+    Misc = format_status(normal, [Dictionary, Status, Parent, Debug, P]),
+    gen:reply(From, {status, self(), {module, Module}, [Dictionary, Status, Parent, Debug, Misc]}),
+    loop(P);
+system(Request, From, P = #process{parent = Parent, debug = Debug}) ->
+    sys:handle_system_msg(Request, From, Parent, ?MODULE, Debug, P).
+
+-spec system_continue(pid(), [sys:dbg_opt()], #process{}) -> no_return().
+system_continue(_Parent, Debug, P) ->
+    loop(P#process{debug = Debug}).
+
+-spec system_terminate(term(), pid(), [sys:dbg_opt()], #process{}) -> no_return().
+system_terminate(Reason, _Parent, Debug, P) ->
+    terminate(Reason, P#process{debug = Debug}).
+
+-spec system_get_state(#process{}) -> {ok, term()}.
+system_get_state(#process{module = Module, state = State}) ->
+    {ok, Module:get_state(State)}.
+
+-spec system_replace_state(fun((term()) -> term()), #process{}) -> {ok, term(), #process{}}.
+system_replace_state(Fun, P = #process{module = Module, state = State}) ->
+    {New, State2} = Module:replace_state(Fun, State),
+    {ok, New, P#process{state = State2}}.
+
+-spec system_code_change(#process{}, module(), term(), term()) -> {ok, #process{}} | term().
+system_code_change(P = #process{module = Module, state = State}, Changed, OldVsn, Extra) ->
+    case Module:code_change(Changed, OldVsn, Extra, State) of
+        {ok, State2} -> {ok, P#process{state = State2}};
+        {error, Reason} -> Reason
+    end.
+
+-spec format_status(normal, [term()]) -> [term()].
+format_status(normal, [_Dictionary, _SysState, Parent, Debug, P]) ->
+    #process{module = Module, state = State, name = Name} = P,
+    [
+        {header, lists:flatten(io_lib:format("Status for co-op process ~tp", [Name]))},
+        {data, [
+            {"Status", P#process.status},
+            {"Parent", Parent},
+            {"Logged events", sys:get_log(Debug)}
+            | [{atom_to_list(Key), Value} || {Key, Value} <- maps:to_list(info(P))]
+        ]},
+        {data, [{"State", Module:get_state(State)}]}
+    ].
+
+-spec terminate(term(), #process{}) -> no_return().
+terminate(Reason, #process{module = Module, state = State}) ->
+    ok = Module:terminate(Reason, State),
+    exit(Reason).
