@@ -1,0 +1,221 @@
+%% The head of a co-op whose entry nodes are not all native: the process that
+%% users address. It passes each datum to every entry node, grants credit to the
+%% VMs that relay, and turns a flush into a barrier.
+%%
+%% The head does not trap exits. A process that does cannot tell an exit signal
+%% from a plain message `{'EXIT', Pid, Reason}', and of the two the first must
+%% end a head and the second must not. So a signal ends it at once, as it ends a
+%% gen_server that does not trap, and its kill switches clear up behind it;
+%% coop_body makes a later start of the same parent wait for that. Asked to end
+%% by `sys', or by its parent's normal end, it sees its body out first.
+-module(coop_head).
+
+-behaviour(coop_process).
+
+-export([start_link/2]).
+-export([wire/2]).
+-export([init/3]).
+-export([handle_datum/3]).
+-export([handle_barrier/1]).
+-export([handle_control/3]).
+-export([is_ours/2]).
+-export([info/1]).
+-export([modules/1]).
+-export([get_state/1]).
+-export([replace_state/2]).
+-export([code_change/4]).
+-export([terminate/2]).
+
+%% What one relaying VM may have on its way here, in bytes.
+-define(RELAY_CREDIT, 256 * 1024).
+-define(PRIORITY_CREDIT, 64 * 1024).
+
+-type wiring() :: #{
+    out := [{coop_edges:edge(), pid()}],
+    nodes := [{atom(), pid()}],
+    edges := [{atom(), atom()}],
+    switches := [pid()],
+    last_tier := non_neg_integer()
+}.
+-export_type([wiring/0]).
+
+-record(head, {
+    name :: atom() | undefined,
+    parent :: reference(),
+    window :: pos_integer(),
+    entries :: [coop_edges:edge()],
+    nodes :: [{atom(), pid()}],
+    edges :: [{atom(), atom()}],
+    switches :: #{reference() => pid()},
+    %% the senders attached, each of which is watched
+    relays = #{} :: #{reference() => {pid(), relay | priority | edge, coop_edges:edge()}},
+    next_edge :: coop_edges:edge()
+}).
+
+%% @doc Starts the head and registers its name; it lives on once
+%% {@link wire/2} has linked it to the co-op's parent.
+-spec start_link(pid(), map()) -> {ok, pid()} | {error, {already_started, pid()}}.
+start_link(Parent, Spec) ->
+    proc_lib:start_link(?MODULE, init, [self(), Parent, maps:remove(nodes, Spec)]).
+
+-spec wire(pid(), wiring()) -> ok.
+wire(Head, Wiring) ->
+    Head ! {'$coop', wire, self(), Wiring},
+    ok.
+
+-spec init(pid(), pid(), map()) -> no_return() | ok.
+init(Switch, Parent, Spec = #{name := Name}) ->
+    case register_as(Name) of
+        ok ->
+            proc_lib:init_ack({ok, self()}),
+            receive
+                {'$coop', wire, Switch, Wiring} -> run(Switch, Parent, Spec, Wiring)
+            end;
+        {error, Taken} ->
+            proc_lib:init_ack({error, {already_started, Taken}})
+    end.
+
+register_as(undefined) ->
+    ok;
+register_as(Name) ->
+    try register(Name, self()) of
+        true -> ok
+    catch
+        error:badarg -> taken(Name)
+    end.
+
+taken(Name) ->
+    case whereis(Name) of
+        %% gone in the meantime
+        undefined -> register_as(Name);
+        Pid -> {error, Pid}
+    end.
+
+run(Switch, Parent, Spec, Wiring) ->
+    #{window := Window, name := Name} = Spec,
+    #{out := Out, switches := Switches, nodes := Nodes, edges := Pairs} = Wiring,
+    %% to its users the head's ancestors are its parent and that one's
+    put('$ancestors', lists:delete(Switch, get('$ancestors'))),
+    Monitor = monitor(process, Parent),
+    Edges = lists:foldl(
+        fun({Edge, Pid}, Acc) -> coop_edges:add_out(Edge, Pid, Window, Acc) end,
+        coop_edges:new(),
+        Out
+    ),
+    [link(Other) || Other <- Switches, Other =/= Switch],
+    Watched = maps:from_list([{monitor(process, Each), Each} || Each <- Switches]),
+    %% The parent must be linked before it hears of the pid.
+    link(Parent),
+    Switch ! {'$coop', wired, self()},
+    coop_process:enter_loop(?MODULE, #{
+        name => head,
+        parent => Parent,
+        head => self(),
+        edges => Edges,
+        last_tier => maps:get(last_tier, Wiring),
+        max_queue => maps:get(max_queue, Spec),
+        max_queue_bytes => maps:get(max_queue_bytes, Spec),
+        state => #head{
+            name = Name,
+            parent = Monitor,
+            window = Window,
+            entries = [Edge || {Edge, _Pid} <- Out],
+            nodes = Nodes,
+            edges = Pairs,
+            switches = Watched,
+            next_edge = length(Pairs) + length(Out) + 1
+        }
+    }).
+
+-spec handle_datum(term(), coop_process:env(), #head{}) -> {[coop_process:out()], #head{}}.
+handle_datum(Datum, Env, Head = #head{entries = Entries}) ->
+    {[{Edge, Env, Datum} || Edge <- Entries], Head}.
+
+-spec handle_barrier(#head{}) -> {[], #head{}}.
+handle_barrier(Head) ->
+    {[], Head}.
+
+-spec handle_control(term(), coop_edges:edges(), #head{}) ->
+    {ok, coop_edges:edges(), #head{}} | {stop, term(), #head{}} | unhandled.
+handle_control({'$coop', attach, Pid, Theirs, Kind}, Edges, Head) when
+    is_pid(Pid), Kind =:= relay orelse Kind =:= priority orelse Kind =:= edge
+->
+    #head{relays = Relays, next_edge = Edge} = Head,
+    Units = credit(Kind, Head),
+    Monitor = monitor(process, Pid),
+    Pid ! {'$coop', attached, Theirs, Edge, Units},
+    {ok, coop_edges:add_in(Edge, Pid, Theirs, Units, Edges), Head#head{
+        relays = Relays#{Monitor => {Pid, Kind, Edge}}, next_edge = Edge + 1
+    }};
+handle_control({'DOWN', Ref, process, _Pid, Reason}, _Edges, Head = #head{parent = Ref}) ->
+    {stop, Reason, Head};
+handle_control({'DOWN', Ref, process, _Pid, Reason}, Edges, Head) ->
+    case Head of
+        #head{switches = #{Ref := _} = Switches} ->
+            {stop, Reason, Head#head{switches = maps:remove(Ref, Switches)}};
+        #head{relays = #{Ref := {_Relay, _Kind, Edge}} = Relays} ->
+            {ok, coop_edges:drop_in(Edge, Edges), Head#head{relays = maps:remove(Ref, Relays)}}
+    end;
+handle_control(_Message, _Edges, _Head) ->
+    unhandled.
+
+credit(relay, _Head) -> ?RELAY_CREDIT;
+credit(priority, _Head) -> ?PRIORITY_CREDIT;
+credit(edge, #head{window = Window}) -> Window.
+
+-spec is_ours(reference(), #head{}) -> boolean().
+is_ours(Ref, #head{parent = Parent, switches = Switches, relays = Relays}) ->
+    Ref =:= Parent orelse is_map_key(Ref, Switches) orelse is_map_key(Ref, Relays).
+
+-spec info(#head{}) -> map().
+info(#head{name = Name, nodes = Nodes, edges = Edges, switches = Switches, relays = Relays}) ->
+    #{
+        role => head,
+        name => Name,
+        nodes => Nodes,
+        edges => Edges,
+        switches => maps:values(Switches),
+        home => node(),
+        relays => length([Pid || {Pid, relay, _Edge} <- maps:values(Relays)])
+    }.
+
+-spec modules(#head{}) -> [module()].
+modules(_Head) ->
+    [?MODULE].
+
+%% @doc A head has no state but that of its trade, which is shown and not
+%% changed.
+-spec get_state(#head{}) -> map().
+get_state(Head) ->
+    info(Head).
+
+-spec replace_state(fun((term()) -> term()), #head{}) -> {map(), #head{}}.
+replace_state(Fun, Head) ->
+    State = get_state(Head),
+    case Fun(State) of
+        State -> {State, Head};
+        _Other -> error(read_only)
+    end.
+
+-spec code_change(module(), term(), term(), #head{}) -> {ok, #head{}}.
+code_change(_Module, _OldVsn, _Extra, Head) ->
+    {ok, Head}.
+
+%% @doc Sees the body out: each switch ends with its nodes gone.
+-spec terminate(term(), #head{}) -> ok.
+terminate(Reason, #head{switches = Switches}) ->
+    maps:foreach(
+        fun(_Ref, Switch) ->
+            unlink(Switch),
+            exit(Switch, Reason)
+        end,
+        Switches
+    ),
+    maps:foreach(
+        fun(Ref, _Switch) ->
+            receive
+                {'DOWN', Ref, process, _Pid, _Reason} -> ok
+            end
+        end,
+        Switches
+    ).

@@ -1,0 +1,176 @@
+%% The kill switch of a co-op on this VM: it starts the co-op, and takes it down.
+%% It is linked to the nodes here, to the head and to the kill switch on the
+%% C-node, if there is one. When one of them ends, the nodes end with the same
+%% reason, and when all of them are gone, so does the switch.
+%%
+%% A switch traps exits, so it cannot tell a signal from a plain 'EXIT' message
+%% by looking at it. But a link is gone once its exit signal has come: what names
+%% a process that is still linked, or was never, is dropped, as a supervisor
+%% ignores it. From the head and the other switch an exit signal without the end
+%% of its sender is an order, and obeyed.
+-module(coop_kill_switch).
+
+-behaviour(coop_process).
+
+-export([start/3]).
+-export([init/3]).
+-export([handle_datum/3]).
+-export([handle_barrier/1]).
+-export([handle_control/3]).
+-export([is_ours/2]).
+-export([info/1]).
+-export([modules/1]).
+-export([get_state/1]).
+-export([replace_state/2]).
+-export([code_change/4]).
+-export([terminate/2]).
+
+%% For a node that neither dies of the reason nor finishes what it is at.
+-define(GRACE, 5_000).
+
+-record(switch, {
+    key :: term(),
+    head :: pid(),
+    other :: pid() | undefined,
+    nodes :: #{pid() => atom()}
+}).
+
+%% @doc Starts a co-op that has nodes on this VM; its head is linked to `Parent'
+%% before this returns. On an error all that was started is gone again.
+-spec start(coop_body:spec(), pid(), node() | undefined) -> {ok, pid()} | {error, term()}.
+start(Spec, Parent, CNode) ->
+    {Result, Monitor} = proc_lib:start_monitor(?MODULE, init, [Spec, Parent, CNode]),
+    case Result of
+        {ok, _Head} ->
+            demonitor(Monitor, [flush]),
+            Result;
+        {error, _} ->
+            receive
+                {'DOWN', Monitor, process, _, _} -> Result
+            end
+    end.
+
+-spec init(coop_body:spec(), pid(), node() | undefined) -> no_return() | ok.
+init(Spec, Parent, CNode) ->
+    process_flag(trap_exit, true),
+    case coop_body:start(Spec, Parent, CNode) of
+        {ok, Head, Other, Nodes} ->
+            Key = coop_body:key(Parent, Spec),
+            coop_names:started(Key, self(), Head),
+            proc_lib:init_ack({ok, Head}),
+            coop_process:enter_loop(?MODULE, #{
+                name => kill_switch,
+                parent => Head,
+                head => Head,
+                edges => coop_edges:new(),
+                state => #switch{
+                    key = Key,
+                    head = Head,
+                    other = Other,
+                    nodes = maps:from_list([{Pid, Name} || {Name, Pid} <- Nodes])
+                }
+            });
+        {error, _} = Error ->
+            {links, Links} = process_info(self(), links),
+            end_all([Pid || Pid <- Links, is_pid(Pid)], kill),
+            proc_lib:init_ack(Error)
+    end.
+
+%% Everything that is not control is data, and a kill switch has no use for it.
+-spec handle_datum(term(), coop_process:env(), #switch{}) -> {[], #switch{}}.
+handle_datum(Datum, _Env, Switch) ->
+    coop_process:log_unexpected(kill_switch, Datum),
+    {[], Switch}.
+
+-spec handle_barrier(#switch{}) -> {[], #switch{}}.
+handle_barrier(Switch) ->
+    {[], Switch}.
+
+-spec handle_control(term(), coop_edges:edges(), #switch{}) ->
+    {ok, coop_edges:edges(), #switch{}} | {stop, term(), #switch{}} | unhandled.
+handle_control({'EXIT', Pid, Reason}, _Edges, Switch) ->
+    #switch{head = Head, other = Other, nodes = Nodes} = Switch,
+    if
+        Pid =:= Head; Pid =:= Other -> {stop, Reason, Switch};
+        is_map_key(Pid, Nodes) -> node_exit(Pid, Reason, Switch);
+        true -> unhandled
+    end;
+handle_control(_Message, _Edges, _Switch) ->
+    unhandled.
+
+node_exit(Pid, Reason, Switch = #switch{nodes = Nodes}) ->
+    {links, Links} = process_info(self(), links),
+    case lists:member(Pid, Links) of
+        true -> unhandled;
+        false -> {stop, Reason, Switch#switch{nodes = maps:remove(Pid, Nodes)}}
+    end.
+
+-spec is_ours(reference(), #switch{}) -> false.
+is_ours(_Ref, _Switch) ->
+    false.
+
+-spec info(#switch{}) -> map().
+info(#switch{nodes = Nodes}) ->
+    #{role => kill_switch, nodes => maps:values(Nodes)}.
+
+-spec modules(#switch{}) -> [module()].
+modules(_Switch) ->
+    [?MODULE].
+
+%% @doc As of the head: there is no state but that of the trade.
+-spec get_state(#switch{}) -> map().
+get_state(Switch) ->
+    info(Switch).
+
+-spec replace_state(fun((term()) -> term()), #switch{}) -> {map(), #switch{}}.
+replace_state(Fun, Switch) ->
+    State = get_state(Switch),
+    case Fun(State) of
+        State -> {State, Switch};
+        _Other -> error(read_only)
+    end.
+
+-spec code_change(module(), term(), term(), #switch{}) -> {ok, #switch{}}.
+code_change(_Module, _OldVsn, _Extra, Switch) ->
+    {ok, Switch}.
+
+%% @doc Does not return: the switch dies of the reason as by a signal, since the
+%% crash report is that of the process whose end this is.
+-spec terminate(term(), #switch{}) -> no_return().
+terminate(Reason, #switch{key = Key, head = Head, other = Other, nodes = Nodes}) ->
+    end_all([Other || is_pid(Other)] ++ maps:keys(Nodes), Reason),
+    coop_names:ended(Key, self(), Head),
+    process_flag(trap_exit, false),
+    Reason =:= normal orelse Reason =:= kill orelse exit(self(), Reason),
+    exit(Reason).
+
+%% Ends processes with a reason and waits until they are gone. `normal' is the
+%% one reason that a signal does not carry, so nodes are told.
+end_all(Pids, Reason) ->
+    Monitors = maps:from_list([{monitor(process, Pid), Pid} || Pid <- Pids]),
+    lists:foreach(
+        fun(Pid) ->
+            Reason =:= normal andalso (Pid ! {'$coop', stop, normal}),
+            exit(Pid, Reason)
+        end,
+        Pids
+    ),
+    await_end(Monitors, erlang:start_timer(?GRACE, self(), grace)).
+
+await_end(Monitors, Timer) when map_size(Monitors) =:= 0 ->
+    erlang:cancel_timer(Timer),
+    ok;
+await_end(Monitors, Timer) ->
+    receive
+        {'DOWN', Ref, process, _, _} ->
+            await_end(maps:remove(Ref, Monitors), Timer);
+        {timeout, Timer, grace} ->
+            lists:foreach(
+                fun(Pid) -> exit(Pid, kill) end,
+                [Pid || Pid <- maps:values(Monitors), node(Pid) =:= node()]
+            ),
+            await_end(Monitors, Timer);
+        %% or the exits of many would be walked over for each that is waited for
+        {'EXIT', _, _} ->
+            await_end(Monitors, Timer)
+    end.
