@@ -1,0 +1,274 @@
+%% The face of co-ops: make their nodes, start and stop them, send them data,
+%% ask about them. Wherever a co-op is taken, its head's pid or registered name
+%% is as good.
+-module(coop).
+
+%% nodes of templates
+-export([task/3]).
+-export([native/4]).
+%% life
+-export([start_link/2]).
+-export([child_spec/1]).
+-export([clone/1]).
+-export([stop/1]).
+-export([stop/2]).
+-export([stop/3]).
+%% data
+-export([relay_data/2]).
+-export([relay_batch/2]).
+-export([relay_high_priority_data/2]).
+-export([call/3]).
+-export([flush/2]).
+%% questions
+-export(['of'/1]).
+-export([head/1]).
+-export([is_live/1]).
+-export([info/1]).
+
+-type coop() :: coop_names:coop().
+-type address() :: coop_names:address().
+-type options() :: #{
+    receiver => pid() | atom() | {atom(), node()} | coop() | none,
+    node => atom(),
+    name => atom(),
+    window => pos_integer(),
+    max_queue => pos_integer(),
+    max_queue_bytes => pos_integer(),
+    overload => block,
+    tag => term(),
+    start_timeout => timeout()
+}.
+-type relayed() :: ok | {error, noproc | noconnection | too_large | {not_started, erlangsp}}.
+-export_type([coop/0, address/0, options/0, relayed/0]).
+
+%% A batch is sent in parts of about so many bytes, each with credit of its own.
+-define(BATCH_BYTES, 32 * 1024).
+-define(TIMEOUT, 5_000).
+
+%% @doc A node that runs an Erlang task. See {@link coop_flow} for templates.
+-spec task(coop_flow:name(), coop_flow:task(), coop_flow:task_options()) -> coop_flow:node_spec().
+task(Name, Task, Options) ->
+    coop_flow:task(Name, Task, Options).
+
+%% @doc A node that runs a task of a C++ plugin.
+-spec native(coop_flow:name(), coop_flow:plugin(), atom(), coop_flow:native_options()) ->
+    coop_flow:node_spec().
+native(Name, Plugin, Task, Options) ->
+    coop_flow:native(Name, Plugin, Task, Options).
+
+%%% Life
+
+%% @doc Starts a co-op. The pid is its head, linked to the caller. Every mistake
+%% in the template is an error that names the node, before anything is started;
+%% a start that fails leaves nothing behind. With native nodes it waits, for
+%% `start_timeout' at most, for a C-node that is just being restarted.
+-spec start_link(coop_flow:template() | coop_flow:error(), options()) ->
+    {ok, pid()} | {error, term()}.
+start_link({error, _} = Error, _Options) ->
+    Error;
+start_link(Template, Options) ->
+    case coop_start:start_link(Template, Options) of
+        {ok, Head, #{name := Name}} ->
+            ok = coop_names:add(Head, Name, {Template, Options}),
+            {ok, Head};
+        {error, _} = Error ->
+            Error
+    end.
+
+%% @doc A co-op as a supervisor's child. `restart', `shutdown' and
+%% `significant' are the supervisor's; what is left is for {@link start_link/2}.
+-spec child_spec(#{id := term(), template := coop_flow:template(), _ => _}) ->
+    supervisor:child_spec().
+child_spec(#{id := Id, template := Template} = All) ->
+    {Supervisor, Options} = maps:fold(
+        fun(Key, Value, {A, B}) ->
+            case is_supervisors(Key, Value) of
+                true -> {A#{Key => Value}, B};
+                false -> {A, B#{Key => Value}}
+            end
+        end,
+        {#{}, #{}},
+        maps:without([id, template], All)
+    ),
+    maps:merge(
+        #{
+            id => Id,
+            start => {?MODULE, start_link, [Template, Options]},
+            type => worker,
+            modules => dynamic
+        },
+        Supervisor
+    ).
+
+is_supervisors(restart, Value) -> lists:member(Value, [permanent, transient, temporary]);
+is_supervisors(Key, _Value) -> lists:member(Key, [shutdown, significant]).
+
+%% @doc Another co-op of the same template and options, but without a name.
+-spec clone(address()) -> {ok, pid()} | {error, term()}.
+clone(Coop) ->
+    case coop_names:origin(head(Coop)) of
+        {ok, {Template, Options}} -> start_link(Template, maps:remove(name, Options));
+        error -> {error, noproc}
+    end.
+
+-spec stop(address()) -> ok.
+stop(Coop) ->
+    stop(Coop, normal, infinity).
+
+-spec stop(address(), Reason :: term()) -> ok.
+stop(Coop, Reason) ->
+    stop(Coop, Reason, infinity).
+
+%% @doc Ends a co-op and waits until it is gone, body first; exits as
+%% `gen_server:stop/3' does.
+-spec stop(address(), Reason :: term(), timeout()) -> ok.
+stop(Coop, Reason, Timeout) ->
+    case coop_names:head(Coop) of
+        undefined -> exit(noproc);
+        Head -> proc_lib:stop(Head, Reason, Timeout)
+    end.
+
+%%% Data
+
+%% @doc Sends a datum, waiting for credit if there is none. `ok' says that it
+%% was sent, not that it was processed.
+-spec relay_data(address(), term()) -> relayed().
+relay_data(Coop, Datum) ->
+    relay(Coop, relay, [], Datum, infinity).
+
+%% @doc Ahead of all data that wait at the head, by credit of its own.
+-spec relay_high_priority_data(address(), term()) -> relayed().
+relay_high_priority_data(Coop, Datum) ->
+    relay(Coop, priority, [], Datum, infinity).
+
+relay(Coop, Lane, Env, Datum, Timeout) ->
+    case {coop_names:head(Coop), coop_credit:cost(Datum)} of
+        {undefined, _} -> {error, noproc};
+        {Head, {ok, Cost}} -> coop_credit:send(Head, Lane, Env, [{Datum, Cost}], Timeout);
+        {_, {error, _} = Error} -> Error
+    end.
+
+%% @doc Sends data one by one, in order, with credit for many of them at once.
+%% After an error those ahead of the one that it is about may have been sent.
+-spec relay_batch(address(), [term()]) -> relayed().
+relay_batch(Coop, Data) ->
+    case coop_names:head(Coop) of
+        undefined -> {error, noproc};
+        Head -> relay_parts(Head, Data, [], 0)
+    end.
+
+relay_parts(_Head, [], [], _Bytes) ->
+    ok;
+relay_parts(Head, [], Part, _Bytes) ->
+    send_part(Head, Part);
+relay_parts(Head, [Datum | Rest] = Data, Part, Bytes) ->
+    case coop_credit:cost(Datum) of
+        {ok, Cost} when Part =:= []; Bytes + Cost =< ?BATCH_BYTES ->
+            relay_parts(Head, Rest, [{Datum, Cost} | Part], Bytes + Cost);
+        {ok, _Cost} ->
+            case send_part(Head, Part) of
+                ok -> relay_parts(Head, Data, [], 0);
+                Error -> Error
+            end;
+        {error, _} = Error ->
+            Error
+    end.
+
+send_part(Head, Part) ->
+    coop_credit:send(Head, relay, [], lists:reverse(Part), infinity).
+
+%% @doc Sends a datum and waits for the first result made of it that leaves the
+%% co-op. Neither that nor a later one goes to the receiver.
+-spec call(address(), term(), timeout()) -> {ok, Result :: term()} | {error, Reason :: term()}.
+call(Coop, Datum, Timeout) ->
+    case coop_names:head(Coop) of
+        undefined -> {error, noproc};
+        Head -> call_head(Head, Datum, deadline(Timeout))
+    end.
+
+call_head(Head, Datum, Deadline) ->
+    Alias = monitor(process, Head, [{alias, reply_demonitor}]),
+    Tag = [alias | Alias],
+    case relay(Head, relay, #{call => {self(), Tag}}, Datum, left(Deadline)) of
+        ok ->
+            receive
+                {Tag, Result} -> {ok, Result};
+                {'DOWN', Alias, process, _, Reason} -> {error, Reason}
+            after left(Deadline) ->
+                demonitor(Alias, [flush]),
+                receive
+                    {Tag, Result} -> {ok, Result}
+                after 0 -> {error, timeout}
+                end
+            end;
+        {error, _} = Error ->
+            demonitor(Alias, [flush]),
+            Error
+    end.
+
+deadline(infinity) -> infinity;
+deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
+
+left(infinity) -> infinity;
+left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
+
+%% @doc Waits until everything that was sent to the co-op before, by this
+%% process, has left it. If the caller is the receiver, it has all results.
+-spec flush(address(), timeout()) -> ok | {error, Reason :: term()}.
+flush(Coop, Timeout) ->
+    case coop_names:head(Coop) of
+        undefined ->
+            {error, noproc};
+        Head ->
+            Monitor = monitor(process, Head),
+            Head ! {'$coop', flush, {self(), Monitor}},
+            Result = await_marks(Monitor, 1, deadline(Timeout)),
+            demonitor(Monitor, [flush]),
+            Result
+    end.
+
+%% Each node of the last tier sends a mark; each mark says how many there are.
+await_marks(Ref, Seen, Deadline) ->
+    receive
+        {'$coop', flushed, Ref, Total} when Seen >= Total -> ok;
+        {'$coop', flushed, Ref, _Total} -> await_marks(Ref, Seen + 1, Deadline);
+        {'DOWN', Ref, process, _, Reason} -> {error, Reason}
+    after left(Deadline) -> {error, timeout}
+    end.
+
+%%% Questions
+
+%% @doc The handle of a co-op. (`of' is a word of Erlang's own: it takes quotes.)
+-spec 'of'(address()) -> coop().
+'of'(Address) ->
+    case coop_names:handle(Address) of
+        undefined -> error(badarg);
+        Coop -> Coop
+    end.
+
+-spec head(address()) -> pid().
+head(Coop) ->
+    case coop_names:head(Coop) of
+        undefined -> error(badarg);
+        Head -> Head
+    end.
+
+-spec is_live(address()) -> boolean().
+is_live(Coop) ->
+    case coop_names:head(Coop) of
+        undefined ->
+            false;
+        Head when node(Head) =:= node() ->
+            is_process_alive(Head);
+        Head ->
+            try coop_process:ask(Head, head, ?TIMEOUT) of
+                Answer -> is_pid(Answer)
+            catch
+                exit:_ -> false
+            end
+    end.
+
+%% @doc What the head knows: see `info' in doc/messages.md.
+-spec info(address()) -> map().
+info(Coop) ->
+    coop_process:ask(coop_names:head(Coop), info, ?TIMEOUT).
