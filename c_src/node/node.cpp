@@ -26,8 +26,10 @@ overloaded(Fs...) -> overloaded<Fs...>;
 // {Name, Node} of a signal that names its target.
 using dist::pid_or_name;
 
-// The alias in a gen call's tag, [alias|Ref] or [[alias|Ref]|_]: read from its
-// bytes, since these lists are improper and their tails are all that counts.
+} // namespace
+
+// Read from its bytes: these lists are improper, and their tails are all that
+// counts.
 std::optional<ref> alias_of(const term& tag) {
   auto b = tag.bytes();
   const auto starts_with = [&b](std::initializer_list<unsigned char> head) {
@@ -64,13 +66,13 @@ std::optional<ref> alias_of(const term& tag) {
   return t ? t->as_ref() : std::nullopt;
 }
 
-} // namespace
-
 node::node(node_options o)
     : options_(std::move(o)), name_(options_.peers.node_name),
       ref_salt_(std::random_device{}()), workers_(options_.workers),
       peers_(make_peers(options_.peers, *this)) {
   workers_.on_pause([this] { flush(); });
+  on_log = [](const process*, esp::level, const term&, const metadata&) {};
+  on_crash = [](process&, const term&) {};
   on_spawn_request = [](const dist::spawn_request&) {
     return std::variant<process_ptr, atom>(atom("notsup"));
   };
@@ -194,6 +196,12 @@ ref node::make_alias(const process& p) {
   const std::lock_guard guard(mutex_);
   aliases_.emplace(r, p.number());
   return r;
+}
+
+process_ptr node::with_alias(const ref& r) const {
+  const std::lock_guard guard(mutex_);
+  const auto it = aliases_.find(r);
+  return it == aliases_.end() ? nullptr : table_.find(it->second);
 }
 
 void node::drop_alias(const ref& r) {
@@ -329,6 +337,13 @@ void node::send_demonitor(const pid& from, const pid_or_name& to,
     p->send(d);
 }
 
+void node::send_spawn_request(atom at_node, const dist::spawn_request& r) {
+  if (at_node == name_)
+    deliver(r);
+  else
+    peers_->send(at_node, r);
+}
+
 // ---- Arriving --------------------------------------------------------------
 
 void node::deliver(const dist::control& c) {
@@ -361,20 +376,23 @@ void node::deliver(const dist::control& c) {
               p->receive_exit(s.from, s.reason, true);
           },
           [&](const dist::exit2& s) {
-            if (const auto p = find(s.to))
+            process_ptr p;
+            if (const auto* alias = std::get_if<ref>(&s.instead))
+              p = with_alias(*alias);
+            else if (const auto* n = std::get_if<atom>(&s.instead))
+              p = whereis(*n);
+            else
+              p = find(s.to);
+            if (p)
               p->receive_exit(s.from, s.reason, false);
           },
           [&](const dist::send& s) {
-            process_ptr p;
-            if (const auto* to = std::get_if<pid>(&s.to)) {
-              p = find(*to);
-            } else {
-              const std::lock_guard guard(mutex_);
-              const auto it = aliases_.find(std::get<ref>(s.to));
-              if (it != aliases_.end())
-                p = table_.find(it->second);
-            }
-            if (p)
+            const auto* alias = std::get_if<ref>(&s.to);
+            const process_ptr p = alias != nullptr
+                                      ? with_alias(*alias)
+                                      : find(std::get<pid>(s.to));
+            if (p
+                && (alias == nullptr || !p->receive_answer(*alias, s.message)))
               p->deliver(s.message, s.from);
           },
           [&](const dist::reg_send& s) {
@@ -426,12 +444,11 @@ void node::deliver(const dist::control& c) {
           },
           [&](const dist::spawn_reply& s) {
             static const atom tag("spawn_reply");
-            const auto p = find(s.to);
-            if (!p)
-              return;
             const term who = std::visit([](auto v) { return term(v); },
                                         s.result);
-            p->deliver(term::tuple({tag, s.ref, who}), std::nullopt);
+            // Whoever asked and has given up wants to hear no more of it.
+            if (const auto p = find(s.to))
+              p->receive_answer(s.ref, term::tuple({tag, s.ref, who}));
           },
       },
       c);
@@ -467,7 +484,7 @@ void node::on_signal(const peer_ptr& p, dist::control&& c) {
 }
 
 void node::on_down(const peer_ptr& p, const std::string& why) {
-  log_line(log_level::info,
+  base::log(base::log_level::info,
            "connection to " + std::string(p->name().name()) + " lost: " + why);
   lost(p->name());
   if (on_nodes.node_down)
@@ -475,7 +492,7 @@ void node::on_down(const peer_ptr& p, const std::string& why) {
 }
 
 void node::on_unreachable(atom node_name, const std::string& why) {
-  log_line(log_level::debug, "cannot reach " + std::string(node_name.name())
+  base::log(base::log_level::debug, "cannot reach " + std::string(node_name.name())
                                  + ": " + why);
   lost(node_name);
 }

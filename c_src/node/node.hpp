@@ -15,8 +15,17 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace esp {
+enum class level; // of log events, see esp/process.hpp
+}
 
 namespace esp::node {
+
+// The alias in a gen call's tag, [alias|Ref] or [[alias|Ref]|_].
+std::optional<ref> alias_of(const term& gen_tag);
 
 struct node_options {
   peer_options peers;
@@ -74,7 +83,8 @@ public:
 
   ref make_ref();
   std::uint64_t next_unlink_id() noexcept { return ++unlink_ids_; }
-  // Replies to an alias reach its process as data as long as it is active.
+  // Replies to an alias reach its process as long as it is active: as an
+  // answer if the process expects one, else as data.
   ref make_alias(const process& p);
   void drop_alias(const ref& r);
 
@@ -91,6 +101,9 @@ public:
                     const ref& r);
   void send_demonitor(const pid& from, const dist::pid_or_name& to,
                       atom at_node, const ref& r);
+  // Answered with SPAWN_REPLY and, if it asks to monitor, MONITOR_P_EXIT:
+  // process::expect(r.ref) comes before it.
+  void send_spawn_request(atom at_node, const dist::spawn_request& r);
   // Hands to the sockets what this thread has sent.
   void flush() { peers_->flush(); }
 
@@ -100,6 +113,16 @@ public:
   // An atom is the error for the reply: badopt, system_limit, notsup.
   std::function<std::variant<process_ptr, atom>(const dist::spawn_request&)>
       on_spawn_request;
+
+  // One event for the logger of a VM, on any thread, and never waiting: a
+  // string (chardata) or a report (a map), and more for its metadata.
+  // `from` is null if the node itself has something to say.
+  using metadata = std::vector<std::pair<term, term>>;
+  std::function<void(const process* from, esp::level, const term& event,
+                     const metadata& more)>
+      on_log;
+  // A process that was spawned ends with a reason that is an error.
+  std::function<void(process&, const term& reason)> on_crash;
 
   // The VM that hears of log events: `owner`, else the first that connected.
   atom log_node() const;
@@ -121,6 +144,7 @@ private:
   void on_batch_end() override { flush(); }
 
   std::uint64_t reserve_number();
+  process_ptr with_alias(const ref& r) const;
   void deliver(const dist::control& c); // to a target on this node
   void lost(atom node_name);
 

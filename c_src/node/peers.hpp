@@ -60,6 +60,8 @@ public:
   virtual void on_up(const peer_ptr& p) = 0;
   virtual void on_signal(const peer_ptr& p, dist::control&& c) = 0;
   virtual void on_down(const peer_ptr& p, const std::string& why) = 0;
+  // The signals that one read brought have been reported: time to flush().
+  virtual void on_batch_end() {}
   // A dial that failed: everything queued for `node` is lost.
   virtual void on_unreachable(atom node, const std::string& why) = 0;
 

@@ -41,15 +41,20 @@ process::extra& process::more() {
 // ---- Arriving ------------------------------------------------------------
 
 void process::deliver(term message, const std::optional<esp::pid>& from) {
+  // Not every server knows aliases: some answer to the pid.
+  if ((flags_.load(std::memory_order_acquire) & expects) != 0
+      && message.arity() == 2 && message.kind() == kind::tuple)
+    if (const auto alias = alias_of(message.element(0));
+        alias && receive_answer(*alias, message))
+      return;
   if (auto accepted = accept(std::move(message), from))
     push(std::move(accepted->first), accepted->second);
 }
 
 std::optional<std::pair<message_ptr, lane>>
-process::accept(term message, const std::optional<esp::pid>&) {
+process::accept(term m, const std::optional<esp::pid>&) {
   return std::pair(
-      std::make_unique<node::message>(what::data,
-                                      datum::of(std::move(message))),
+      std::make_unique<message>(what::data, datum::of(std::move(m))),
       lane::data);
 }
 
@@ -179,6 +184,7 @@ void process::run() noexcept {
                    std::memory_order_relaxed);
     handle_data(std::move(m));
   }
+  run_ended();
 
   lock_.lock();
   flags_.fetch_and(static_cast<std::uint16_t>(~running),
@@ -194,6 +200,7 @@ void process::run() noexcept {
 }
 
 void process::finalize() {
+  finalizing_ = true;
   term reason;
   {
     const std::lock_guard guard(lock_);
@@ -262,7 +269,7 @@ bool process::on_long_run(std::uint32_t ms) noexcept {
   const auto f = flags_.load(std::memory_order_acquire);
   const bool is_late = ms >= home_.workers().config().takeover.count();
   if (!is_late) {
-    esp::log_line(log_level::warning,
+    base::log(base::log_level::warning,
                   "long_schedule: " + doing() + " has run for "
                       + std::to_string(ms) + " ms");
     return false;
@@ -328,6 +335,21 @@ void process::receive_demonitor(const ref& r) {
 }
 
 void process::receive_down(const dist::monitor_exit& down) {
+  static const atom tag("DOWN"), type("process");
+  const auto message_of = [&](const term& object) {
+    return term::tuple({tag, down.ref, type, object, down.reason});
+  };
+  if ((flags_.load(std::memory_order_acquire) & expects) != 0) {
+    const term object = std::visit([](const auto& v) { return term(v); },
+                                   down.from);
+    if (receive_answer(down.ref, message_of(object))) {
+      const std::lock_guard guard(lock_);
+      std::erase_if(extra_->watches, [&](const watch_entry& w) {
+        return w.id == down.ref;
+      });
+      return;
+    }
+  }
   dist::pid_or_name target;
   atom at;
   {
@@ -344,14 +366,26 @@ void process::receive_down(const dist::monitor_exit& down) {
     at = it->at_node;
     watches.erase(it);
   }
-  static const atom tag("DOWN"), type("process");
   const term object = std::holds_alternative<esp::pid>(target)
                           ? term(std::get<esp::pid>(target))
                           : term::tuple({std::get<atom>(target), at});
-  push(std::make_unique<message>(
-           what::down,
-           datum::of(term::tuple({tag, down.ref, type, object, down.reason}))),
+  push(std::make_unique<message>(what::down, datum::of(message_of(object))),
        down_lane());
+}
+
+bool process::receive_answer(const ref& r, const term& answer) {
+  const std::lock_guard guard(lock_);
+  if (!extra_)
+    return false;
+  auto& expected = extra_->expected;
+  const auto it
+      = std::find_if(expected.begin(), expected.end(),
+                     [&](const expectation& e) { return e.id == r; });
+  if (it == expected.end())
+    return false;
+  it->answers.push_back(answer);
+  wake_if(true);
+  return true;
 }
 
 void process::receive_exit(const esp::pid& from, const term& reason,
@@ -414,6 +448,9 @@ void process::receive_node_down(atom node_name) {
     for (const auto& w : extra_->watches)
       if (w.at_node == node_name)
         lost.push_back(w);
+    for (const auto& e : extra_->expected)
+      if (e.at_node == node_name)
+        lost.push_back({pid(), node_name, e.id});
   }
   static const atom noconnection("noconnection");
   for (const auto& other : broken)
@@ -569,6 +606,39 @@ void process::demonitor(const ref& r) {
     data_count_.fetch_sub(1, std::memory_order_relaxed);
 }
 
+void process::expect(const ref& r, atom at_node) {
+  extra& x = more();
+  const std::lock_guard guard(lock_);
+  x.expected.push_back({r, at_node, {}});
+  flags_.fetch_or(expects, std::memory_order_release);
+}
+
+std::optional<term> process::await(const ref& r, clock::time_point until) {
+  std::vector<term>* answers = nullptr; // under lock_, as ready() is asked
+  const auto ready = [&] {
+    for (auto& e : extra_->expected)
+      if (e.id == r)
+        answers = &e.answers;
+    return answers != nullptr && !answers->empty();
+  };
+  if (!block(ready, until))
+    return std::nullopt;
+  const std::lock_guard guard(lock_);
+  (void)ready(); // it may have moved meanwhile
+  term first = std::move(answers->front());
+  answers->erase(answers->begin());
+  return first;
+}
+
+void process::forget(const ref& r) noexcept {
+  const std::lock_guard guard(lock_);
+  auto& expected = extra_->expected;
+  std::erase_if(expected, [&](const expectation& e) { return e.id == r; });
+  if (expected.empty())
+    flags_.fetch_and(static_cast<std::uint16_t>(~expects),
+                     std::memory_order_relaxed);
+}
+
 bool process::trap_exit(bool on) {
   const auto old
       = on ? flags_.fetch_or(traps)
@@ -615,6 +685,32 @@ std::vector<esp::pid> process::links() const {
       if (l.unlinking == 0)
         all.push_back(l.other);
   return all;
+}
+std::vector<term> process::monitors() const {
+  std::vector<term> all;
+  const std::lock_guard guard(lock_);
+  if (extra_)
+    for (const auto& w : extra_->watches)
+      all.push_back(std::holds_alternative<esp::pid>(w.target)
+                        ? term(std::get<esp::pid>(w.target))
+                        : term::tuple({std::get<atom>(w.target), w.at_node}));
+  return all;
+}
+std::vector<esp::pid> process::monitored_by() const {
+  std::vector<esp::pid> all;
+  const std::lock_guard guard(lock_);
+  if (extra_)
+    for (const auto& w : extra_->watchers)
+      all.push_back(w.watcher);
+  return all;
+}
+std::string_view process::status() const noexcept {
+  const auto f = flags_.load(std::memory_order_acquire);
+  if ((f & running) != 0 && (f & blocked) == 0)
+    return "running";
+  if ((f & queued) != 0)
+    return "runnable";
+  return suspended_ ? "suspended" : "waiting";
 }
 bool process::traps_exit() const {
   return (flags_.load(std::memory_order_relaxed) & traps) != 0;

@@ -65,6 +65,8 @@ public:
   void receive_down(const dist::monitor_exit& down);
   void receive_exit(const esp::pid& from, const term& reason, bool by_link);
   void receive_leader(const esp::pid& leader);
+  // What somebody awaits under this reference, see expect(). False: nobody.
+  bool receive_answer(const ref& r, const term& answer);
   // Every link and monitor to that node breaks.
   void receive_node_down(atom node_name);
 
@@ -83,6 +85,10 @@ public:
   esp::pid leader() const;            // its group leader
   std::vector<esp::pid> links() const;
   bool traps_exit() const;
+  std::vector<term> monitors() const;         // pids and {Name, Node}
+  std::vector<esp::pid> monitored_by() const; // once for each monitor
+  // As process_info has it: running, runnable, suspended or waiting.
+  std::string_view status() const noexcept;
   const origin* where_from() const noexcept { return origin_.get(); }
   void set_origin(origin o) {
     origin_ = std::make_unique<origin>(std::move(o));
@@ -104,13 +110,23 @@ public:
   receive(const std::function<bool(const term&)>& matches,
           clock::time_point until);
   // Waits until `ready()` is true, which is asked under the lock after each
-  // kick, or (if `on_data`) each message; false if `until` came first. Throws
+  // kick, or (if `hear_data`) each message; false if `until` came first. Throws
   // exit_signal; a full table of fibers is std::system_error.
   template <class Ready>
   bool block(Ready&& ready, clock::time_point until = clock::time_point::max(),
-             bool on_data = false);
+             bool hear_data = false);
+  // Answers that are not for the task: what comes to an alias, as {[alias|R],
+  // Answer}, as spawn_reply or as DOWN under `r` does not go to a lane from
+  // expect() to forget(), but to await(); so does a {'DOWN', ...} with
+  // `noconnection` when the connection to `at_node` is lost.
+  void expect(const ref& r, atom at_node);
+  // The next answer under `r`; none after `until`. Throws as block() does.
+  std::optional<term> await(const ref& r, clock::time_point until);
+  void forget(const ref& r) noexcept;
   // Throws exit_signal if the process has been told to end.
   void check_exit();
+  // The task is over and what it holds is being destroyed.
+  bool is_finalizing() const noexcept { return finalizing_; }
 
   // runnable
   void run() noexcept final;
@@ -128,6 +144,8 @@ protected:
   virtual void handle_data(message_ptr m) = 0;
   // False leaves data in their lane until the next kick().
   virtual bool can_take_data() { return true; }
+  // A run() comes to its end with the process at rest or giving way.
+  virtual void run_ended() noexcept {}
   // The last thing that runs: destroys what the task holds. Links and
   // monitors fire after it (before it, if the reason is `kill`).
   virtual void ended(const term& reason) { (void)reason; }
@@ -170,8 +188,14 @@ private:
     atom at_node;
     ref id;
   };
+  struct expectation {
+    ref id;
+    atom at_node;
+    std::vector<term> answers;
+  };
   // What most processes at rest do without.
   struct extra {
+    std::vector<expectation> expected;
     std::vector<link_entry> links;
     std::vector<watcher_entry> watchers;
     std::vector<watch_entry> watches;
@@ -190,6 +214,7 @@ private:
     traps = 64,    // trap_exit
     on_data = 128, // a blocked receive wants to hear of data
     killed = 256,  // exiting with `kill`: nothing is waited for
+    expects = 512, // `expected` is not empty
   };
 
   extra& more();
@@ -207,6 +232,7 @@ private:
   const std::uint64_t number_;
   mutable spinlock lock_;
   bool suspended_ = false; // written by the process itself only
+  bool finalizing_ = false; // likewise
   std::atomic<std::uint16_t> flags_{0};
   std::atomic<std::uint32_t> data_count_{0}, control_count_{0};
   std::atomic<std::uint32_t> handled_{0};
@@ -219,7 +245,7 @@ private:
 using process_ptr = boost::intrusive_ptr<process>;
 
 template <class Ready>
-bool process::block(Ready&& ready, clock::time_point until, bool on_data) {
+bool process::block(Ready&& ready, clock::time_point until, bool hear_data) {
   for (bool timed_out = false;;) {
     check_exit();
     {
@@ -239,7 +265,7 @@ bool process::block(Ready&& ready, clock::time_point until, bool on_data) {
                       && !ready();
     if (wait)
       flags_.fetch_or(
-          static_cast<std::uint16_t>(blocked | (on_data ? flag::on_data : 0)),
+          static_cast<std::uint16_t>(blocked | (hear_data ? on_data : 0)),
           std::memory_order_relaxed);
     lock_.unlock();
     if (wait)

@@ -126,7 +126,7 @@ inline const value_type datum::type_of = {
 
 // Terms belong to every image.
 template <>
-ESP_API extern const value_type datum::type_of<term>;
+ESP_API const value_type datum::type_of<term>; // declared; see datum.cpp
 
 template <class T>
 datum datum::of(T&& value) {

@@ -40,7 +40,7 @@ private:
 using destination = std::variant<pid, atom, std::pair<atom, atom>>;
 
 ESP_API pid self();
-ESP_API atom node(); // this C-node's name
+ESP_API atom this_node(); // its name
 ESP_API ref make_ref();
 
 // As `!`: never fails, order kept between two processes.
