@@ -1,0 +1,178 @@
+# What every target of ours is compiled with, and what it may link: language
+# level, warnings, sanitizers, third-party libraries. Options come from
+# CMakePresets.json; nothing is fetched.
+
+include(CheckCXXCompilerFlag)
+include(CheckPIESupported)
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "" FORCE)
+endif()
+
+option(BUILD_TESTING "Build the tests" ${PROJECT_IS_TOP_LEVEL})
+option(ESP_TESTS "Build one test binary a room" ${BUILD_TESTING})
+option(ESP_BENCH "Build bench/*_bench.cpp" OFF)
+option(ESP_FUZZ "Build test/fuzz/*.cpp (clang)" OFF)
+option(ESP_PCH "Precompile the headers of the heavy rooms" ON)
+option(ESP_WERROR "Warnings are errors" "$ENV{CI}")
+# The engine goes into an executable; the rooms that a shared object can hold
+# (base, term, plugin) become position independent where one is built.
+option(ESP_PIC "Position independent code" OFF)
+set(ESP_SANITIZE "" CACHE STRING "As given to -fsanitize=")
+set(CMAKE_POSITION_INDEPENDENT_CODE ${ESP_PIC})
+
+# ---------------------------------------------------------------- compiler
+
+# Flags of our own targets, carried by this one so that they do not leak into
+# a project that includes us.
+add_library(esp_flags INTERFACE)
+target_compile_options(esp_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+  $<$<BOOL:${ESP_WERROR}>:-Werror>
+  # Debian's compilers default to PIE, which the executables are welcome to.
+  $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
+if(ESP_SANITIZE)
+  target_compile_options(esp_flags INTERFACE
+    -fsanitize=${ESP_SANITIZE} -fno-omit-frame-pointer
+    -fno-sanitize-recover=all)
+  target_link_options(esp_flags INTERFACE -fsanitize=${ESP_SANITIZE})
+  # The rooms size their stacks by this: sanitized frames are larger.
+  target_compile_definitions(esp_flags INTERFACE ESP_SANITIZED=1)
+endif()
+
+# ccache is used where it is installed. Its own default refuses precompiled
+# headers, hence the sloppiness.
+if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  find_program(ESP_CCACHE ccache)
+  mark_as_advanced(ESP_CCACHE)
+  if(ESP_CCACHE)
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+      CCACHE_SLOPPINESS=pch_defines,time_macros ${ESP_CCACHE})
+  endif()
+endif()
+
+# ------------------------------------------------------------ dependencies
+
+# What is missing is gathered and named in one message, each with the Debian
+# package that brings it.
+set(esp_missing "")
+set(esp_packages "")
+macro(esp_miss what package)
+  string(APPEND esp_missing "  ${what}: ${package}\n")
+  list(APPEND esp_packages ${package})
+endmacro()
+
+# Boost: headers, and static libraries so that a minimal Debian runs what we
+# build. The unversioned Debian packages are 1.74, which is too old.
+set(Boost_USE_STATIC_LIBS ON)
+set(Boost_NO_WARN_NEW_VERSIONS ON)
+find_package(boost_headers 1.81 CONFIG QUIET)
+if(NOT boost_headers_FOUND)
+  esp_miss("Boost >= 1.81 headers" libboost1.81-dev)
+endif()
+foreach(part context fiber program_options)
+  find_package(boost_${part} 1.81 CONFIG QUIET)
+  if(NOT boost_${part}_FOUND)
+    string(REPLACE "_" "-" package libboost-${part}1.81-dev)
+    esp_miss("static libboost_${part} >= 1.81" ${package})
+  endif()
+endforeach()
+
+# libei comes with Erlang, not always in a place compilers look; libei.a is
+# the thread-safe archive (libei_st.a the other).
+find_path(EI_INCLUDE_DIR ei.h)
+find_library(EI_LIBRARY NAMES libei.a)
+if(NOT EI_INCLUDE_DIR OR NOT EI_LIBRARY)
+  find_program(ESP_ERL erl)
+  mark_as_advanced(ESP_ERL)
+  if(ESP_ERL)
+    execute_process(
+      COMMAND ${ESP_ERL} -noshell -eval
+        "io:put_chars(code:lib_dir(erl_interface)), halt()."
+      OUTPUT_VARIABLE ei_dir ERROR_QUIET RESULT_VARIABLE ei_status)
+    if(ei_status EQUAL 0)
+      find_path(EI_INCLUDE_DIR ei.h HINTS ${ei_dir}/include)
+      find_library(EI_LIBRARY NAMES libei.a HINTS ${ei_dir}/lib)
+    endif()
+  endif()
+endif()
+if(NOT EI_INCLUDE_DIR OR NOT EI_LIBRARY)
+  esp_miss("ei.h and libei.a" erlang-dev)
+endif()
+mark_as_advanced(EI_INCLUDE_DIR EI_LIBRARY)
+
+# zlib: from the archive if there is one.
+find_path(ZLIB_INCLUDE_DIR zlib.h)
+find_library(ZLIB_LIBRARY NAMES libz.a z)
+if(NOT ZLIB_INCLUDE_DIR OR NOT ZLIB_LIBRARY)
+  esp_miss("zlib.h and libz" zlib1g-dev)
+endif()
+mark_as_advanced(ZLIB_INCLUDE_DIR ZLIB_LIBRARY)
+
+if(ESP_TESTS)
+  find_path(DOCTEST_INCLUDE_DIR doctest/doctest.h)
+  mark_as_advanced(DOCTEST_INCLUDE_DIR)
+  if(NOT DOCTEST_INCLUDE_DIR)
+    esp_miss("doctest/doctest.h" doctest-dev)
+  endif()
+endif()
+if(ESP_BENCH)
+  find_package(benchmark CONFIG QUIET)
+  if(NOT benchmark_FOUND)
+    esp_miss("benchmark/benchmark.h" libbenchmark-dev)
+  endif()
+endif()
+if(ESP_FUZZ)
+  set(CMAKE_REQUIRED_LINK_OPTIONS -fsanitize=fuzzer)
+  set(CMAKE_REQUIRED_FLAGS -fsanitize=fuzzer-no-link)
+  check_cxx_source_compiles([[
+    extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) {
+      return 0;
+    }]] ESP_HAS_LIBFUZZER)
+  unset(CMAKE_REQUIRED_LINK_OPTIONS)
+  unset(CMAKE_REQUIRED_FLAGS)
+  if(NOT ESP_HAS_LIBFUZZER)
+    esp_miss("clang's libFuzzer" libclang-rt-14-dev)
+  endif()
+endif()
+
+if(esp_missing)
+  list(REMOVE_DUPLICATES esp_packages)
+  list(JOIN esp_packages " " esp_packages)
+  message(FATAL_ERROR
+    "erlangsp cannot be built yet. What is missing, and the Debian package "
+    "that brings it:\n${esp_missing}"
+    "As root: apt-get install ${esp_packages}")
+endif()
+
+find_package(Threads REQUIRED)
+
+# ------------------------------------------------- libraries as rooms name them
+
+add_library(ei INTERFACE IMPORTED GLOBAL)
+target_include_directories(ei SYSTEM INTERFACE ${EI_INCLUDE_DIR})
+# Without threads libei's error number is undefined.
+target_link_libraries(ei INTERFACE ${EI_LIBRARY} Threads::Threads)
+
+add_library(ZLIB::ZLIB UNKNOWN IMPORTED GLOBAL)
+set_target_properties(ZLIB::ZLIB PROPERTIES
+  IMPORTED_LOCATION ${ZLIB_LIBRARY}
+  INTERFACE_INCLUDE_DIRECTORIES ${ZLIB_INCLUDE_DIR})
+
+add_library(esp_fiber INTERFACE)
+target_link_libraries(esp_fiber INTERFACE Boost::fiber Boost::context
+  Threads::Threads)
+
+add_library(esp_asio INTERFACE)
+target_compile_definitions(esp_asio INTERFACE
+  BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_NO_TS_EXECUTORS)
+target_link_libraries(esp_asio INTERFACE Boost::headers Threads::Threads)
+
+add_library(esp_program_options INTERFACE)
+target_link_libraries(esp_program_options INTERFACE Boost::program_options)

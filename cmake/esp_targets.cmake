@@ -1,0 +1,134 @@
+# What is made of the rooms: the C-node, the verdict program, plugins for the
+# tests, fuzzers, benchmarks, and what gets installed.
+
+include(GNUInstallDirs)
+
+# ------------------------------------------------------------- executables
+
+# The C-node. All of every room is in it, since a plugin may call any of the
+# public interface, and that interface is all that it exports.
+set(main ${PROJECT_SOURCE_DIR}/c_src/app/main.cpp)
+file(GLOB have CONFIGURE_DEPENDS ${main})
+if(have)
+  add_executable(esp_node ${main})
+  target_link_libraries(esp_node PRIVATE esp_flags ${CMAKE_DL_LIBS})
+  esp_link_whole(esp_node ${ESP_ROOMS})
+  esp_export_api(esp_node)
+  set_target_properties(esp_node PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+  install(TARGETS esp_node)
+endif()
+
+# Says of frames on stdin whether OTP 25's binary_to_term/1 takes them. For
+# tests; not installed.
+set(verdict ${PROJECT_SOURCE_DIR}/c_src/term/etf_verdict.cpp)
+file(GLOB have CONFIGURE_DEPENDS ${verdict})
+if(have)
+  add_executable(etf_verdict ${verdict})
+  target_link_libraries(etf_verdict PRIVATE esp_flags esp_term)
+  set_target_properties(etf_verdict PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+endif()
+
+# ------------------------------------------------------------------- tests
+
+if(ESP_TESTS)
+  # Plugins that the Common Test suites load: test/plugins/<name>.cpp becomes
+  # plugins/<name>.so in the build folder.
+  file(GLOB plugins CONFIGURE_DEPENDS
+    ${PROJECT_SOURCE_DIR}/test/plugins/*.cpp)
+  add_custom_target(test_plugins)
+  foreach(source IN LISTS plugins)
+    cmake_path(GET source STEM plugin)
+    esp_plugin_target(plugin_${plugin} ${plugin}
+      ${PROJECT_BINARY_DIR}/plugins ${source})
+    add_dependencies(test_plugins plugin_${plugin})
+  endforeach()
+
+  # The rooms where the thread sanitizer can be believed: no fibers there.
+  get_property(tests GLOBAL PROPERTY ESP_TEST_TARGETS)
+  add_custom_target(test_pure)
+  foreach(room base term dist plugin)
+    if(TARGET test_${room})
+      add_dependencies(test_pure test_${room})
+    endif()
+  endforeach()
+  add_custom_target(test_all)
+  if(tests)
+    add_dependencies(test_all ${tests})
+  endif()
+
+  # Every header compiles alone: a source for each that includes it and
+  # nothing else, without precompiled headers.
+  file(GLOB headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
+    ${PROJECT_SOURCE_DIR}/include/esp/*.hpp
+    ${PROJECT_SOURCE_DIR}/include/esp/*/*.hpp
+    ${PROJECT_SOURCE_DIR}/c_src/*/*.hpp
+    ${PROJECT_SOURCE_DIR}/test/support/*.hpp)
+  set(alone "")
+  foreach(header IN LISTS headers)
+    string(REGEX REPLACE "^(include|c_src|test)/" "" spelled ${header})
+    string(MAKE_C_IDENTIFIER ${header} file)
+    file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/headers/${file}.cpp
+      CONTENT "#include \"${spelled}\"\n#include \"${spelled}\"\n")
+    list(APPEND alone ${PROJECT_BINARY_DIR}/headers/${file}.cpp)
+  endforeach()
+  add_library(headers OBJECT EXCLUDE_FROM_ALL ${alone})
+  target_link_libraries(headers PRIVATE esp_flags ${ESP_ROOMS})
+  target_include_directories(headers PRIVATE ${PROJECT_SOURCE_DIR}/test)
+  target_include_directories(headers SYSTEM PRIVATE ${DOCTEST_INCLUDE_DIR})
+  list(LENGTH headers count)
+  file(WRITE ${PROJECT_BINARY_DIR}/headers/count "${count}\n")
+endif()
+
+# ----------------------------------------------------------------- fuzzers
+
+# One binary a file, of the rooms that know bytes and no sockets (epmd has its
+# codec among sources that do; nothing of those is linked unless called).
+if(ESP_FUZZ)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/test/fuzz/*.cpp)
+  add_custom_target(fuzzers)
+  foreach(source IN LISTS sources)
+    cmake_path(GET source STEM fuzzer)
+    add_executable(fuzz_${fuzzer} ${source})
+    target_link_libraries(fuzz_${fuzzer} PRIVATE
+      esp_flags esp_dist esp_term esp_base esp_epmd)
+    target_link_options(fuzz_${fuzzer} PRIVATE -fsanitize=fuzzer)
+    set_target_properties(fuzz_${fuzzer} PROPERTIES
+      RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz)
+    add_dependencies(fuzzers fuzz_${fuzzer})
+  endforeach()
+endif()
+
+# -------------------------------------------------------------- benchmarks
+
+if(ESP_BENCH)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*_bench.cpp)
+  add_custom_target(benches)
+  foreach(source IN LISTS sources)
+    cmake_path(GET source STEM bench)
+    add_executable(${bench} ${source})
+    target_link_libraries(${bench} PRIVATE
+      esp_flags ${ESP_ROOMS} benchmark::benchmark)
+    set_target_properties(${bench} PROPERTIES
+      RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
+    add_dependencies(benches ${bench})
+  endforeach()
+endif()
+
+# ------------------------------------------------------------ installation
+
+# The package config lies in the sources too, in this very folder, where a
+# project finds it that has us as a dependency or a checkout.
+include(CMakePackageConfigHelpers)
+set(package ${CMAKE_INSTALL_LIBDIR}/cmake/erlangsp)
+write_basic_package_version_file(
+  ${PROJECT_BINARY_DIR}/erlangspConfigVersion.cmake
+  COMPATIBILITY SameMinorVersion)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/esp
+  DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
+install(FILES
+  ${PROJECT_SOURCE_DIR}/cmake/erlangspConfig.cmake
+  ${PROJECT_SOURCE_DIR}/cmake/esp_plugin.cmake
+  ${PROJECT_BINARY_DIR}/erlangspConfigVersion.cmake
+  DESTINATION ${package})
