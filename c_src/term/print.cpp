@@ -68,17 +68,6 @@ void append_escaped(std::string& out, unsigned c, char quote) {
   }
 }
 
-std::string utf8_of(const atom_bytes& a) {
-  if (!a.is_latin1) {
-    return std::string(a.text);
-  }
-  std::string out;
-  for (const char c : a.text) {
-    append_utf8(out, static_cast<unsigned char>(c));
-  }
-  return out;
-}
-
 bool is_plain_atom(std::string_view s) {
   const auto is_word = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
@@ -162,43 +151,19 @@ void print_float(std::string& out, double v) {
 // Up to a few kilobytes of digits in decimal; beyond, hexadecimal, which is
 // the same number to Erlang and takes linear time.
 void print_big(std::string& out, const head& h, std::size_t limit) {
-  if (h.is_negative) {
-    out += '-';
-  }
   constexpr std::uint64_t longest_decimal = 2048;
-  if (h.count > longest_decimal) {
-    out += "16#";
-    constexpr std::string_view hex = "0123456789ABCDEF";
-    const std::size_t room = limit > out.size() ? limit - out.size() : 0;
-    const std::uint64_t n = std::min<std::uint64_t>(h.count, room / 2 + 2);
-    for (std::uint64_t i = 0; i < n; ++i) {
-      const std::uint8_t byte = tag_at(h.body + h.count - 1 - i);
-      out += hex[byte >> 4];
-      out += hex[byte & 15];
-    }
+  if (h.count <= longest_decimal) {
+    out += decimal({h.body, static_cast<std::size_t>(h.count)}, h.is_negative);
     return;
   }
-  std::vector<std::uint32_t> words((h.count + 3) / 4);
-  for (std::uint64_t i = 0; i < h.count; ++i) {
-    words[i / 4] |= std::uint32_t{tag_at(h.body + i)} << (8 * (i % 4));
-  }
-  std::vector<std::uint32_t> groups; // of nine digits, the last ones first
-  while (!words.empty()) {
-    std::uint64_t rest = 0;
-    for (std::size_t i = words.size(); i-- > 0;) {
-      rest = (rest << 32) | words[i];
-      words[i] = static_cast<std::uint32_t>(rest / 1'000'000'000);
-      rest %= 1'000'000'000;
-    }
-    groups.push_back(static_cast<std::uint32_t>(rest));
-    while (!words.empty() && words.back() == 0) {
-      words.pop_back();
-    }
-  }
-  out += std::to_string(groups.empty() ? 0 : groups.back());
-  for (std::size_t i = groups.empty() ? 0 : groups.size() - 1; i-- > 0;) {
-    const std::string group = std::to_string(groups[i]);
-    out.append(9 - group.size(), '0').append(group);
+  out += h.is_negative ? "-16#" : "16#";
+  constexpr std::string_view hex = "0123456789ABCDEF";
+  const std::size_t room = limit > out.size() ? limit - out.size() : 0;
+  const std::uint64_t n = std::min<std::uint64_t>(h.count, room / 2 + 2);
+  for (std::uint64_t i = 0; i < n; ++i) {
+    const std::uint8_t byte = tag_at(h.body + h.count - 1 - i);
+    out += hex[byte >> 4];
+    out += hex[byte & 15];
   }
 }
 
@@ -528,6 +493,34 @@ private:
 };
 
 } // namespace
+
+std::string decimal(std::span<const std::byte> magnitude, bool negative) {
+  std::vector<std::uint32_t> words((magnitude.size() + 3) / 4);
+  for (std::size_t i = 0; i < magnitude.size(); ++i) {
+    words[i / 4] |= std::to_integer<std::uint32_t>(magnitude[i])
+                    << (8 * (i % 4));
+  }
+  std::vector<std::uint32_t> groups; // of nine digits, the last ones first
+  while (!words.empty()) {
+    std::uint64_t rest = 0;
+    for (std::size_t i = words.size(); i-- > 0;) {
+      rest = (rest << 32) | words[i];
+      words[i] = static_cast<std::uint32_t>(rest / 1'000'000'000);
+      rest %= 1'000'000'000;
+    }
+    groups.push_back(static_cast<std::uint32_t>(rest));
+    while (!words.empty() && words.back() == 0) {
+      words.pop_back();
+    }
+  }
+  std::string out(negative ? "-" : "");
+  out += std::to_string(groups.empty() ? 0 : groups.back());
+  for (std::size_t i = groups.empty() ? 0 : groups.size() - 1; i-- > 0;) {
+    const std::string group = std::to_string(groups[i]);
+    out.append(9 - group.size(), '0').append(group);
+  }
+  return out;
+}
 
 std::string print(const std::byte* p, std::size_t limit) {
   return printer(limit).run(p);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <string>
 
 namespace esp::etf {
@@ -12,5 +13,9 @@ namespace esp::etf {
 // `limit` bytes, with "..." at the end. Neither time nor memory exceeds what
 // is printed, however deep the term.
 std::string print(const std::byte* p, std::size_t limit);
+
+// The decimal text of an integer, its magnitude least significant byte first.
+// Takes quadratic time.
+std::string decimal(std::span<const std::byte> magnitude, bool negative);
 
 } // namespace esp::etf

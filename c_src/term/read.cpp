@@ -149,6 +149,28 @@ head container(form what, const std::byte* next, std::uint64_t count) noexcept {
 
 } // namespace
 
+std::string utf8_of(const atom_bytes& a) {
+  if (!a.is_latin1) {
+    return std::string(a.text);
+  }
+  std::string out;
+  for (const char c : a.text) {
+    const auto u = static_cast<unsigned char>(c);
+    if (u < 0x80) {
+      out += c;
+    } else {
+      out += static_cast<char>(0xC0 | (u >> 6));
+      out += static_cast<char>(0x80 | (u & 0x3F));
+    }
+  }
+  return out;
+}
+
+std::optional<atom> interned(const atom_bytes& a) {
+  const auto r = a.is_latin1 ? atom::intern(utf8_of(a)) : atom::intern(a.text);
+  return r ? std::optional(*r) : std::nullopt;
+}
+
 const std::byte* read_atom(const std::byte* p, atom_bytes& out) noexcept {
   out = {};
   switch (tag_at(p)) {

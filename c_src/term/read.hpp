@@ -4,11 +4,15 @@
 
 #pragma once
 
+#include "esp/term.hpp"
+
 #include "base/bytes.hpp"
 #include "term/tags.hpp"
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <string_view>
 
 namespace esp::etf {
@@ -77,8 +81,14 @@ inline const std::byte* strip(const std::byte* p) noexcept {
   return p;
 }
 
+// The text in UTF-8, whatever it is on the wire.
+std::string utf8_of(const atom_bytes& a);
+
 // Reads an atom in any of its forms and returns what follows it.
 const std::byte* read_atom(const std::byte* p, atom_bytes& out) noexcept;
+
+// The atom itself; none if the table is full.
+std::optional<atom> interned(const atom_bytes& a);
 
 head read(const std::byte* p) noexcept;
 

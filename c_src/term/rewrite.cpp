@@ -18,17 +18,7 @@ void copy_atom(buffer& out, const atom_bytes& a,
   } else if (!a.is_latin1) {
     write_atom(out, a.text);
   } else {
-    std::string utf8;
-    for (const char c : a.text) {
-      const auto u = static_cast<unsigned char>(c);
-      if (u < 0x80) {
-        utf8 += c;
-      } else {
-        utf8 += static_cast<char>(0xC0 | (u >> 6));
-        utf8 += static_cast<char>(0x80 | (u & 0x3F));
-      }
-    }
-    write_atom(out, utf8);
+    write_atom(out, utf8_of(a));
   }
 }
 

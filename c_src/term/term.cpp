@@ -16,6 +16,7 @@ namespace esp {
 using etf::buffer;
 using etf::form;
 using etf::head;
+using etf::interned;
 
 atom::atom(std::string_view utf8) {
   auto interned = intern(utf8);
@@ -48,25 +49,6 @@ head head_of(const term& t) noexcept {
 
 std::string_view text_of(const head& h) noexcept {
   return base::as_text({h.body, static_cast<std::size_t>(h.count)});
-}
-
-std::optional<atom> interned(const etf::atom_bytes& a) {
-  if (!a.is_latin1) {
-    auto r = atom::intern(a.text);
-    return r ? std::optional(*r) : std::nullopt;
-  }
-  std::string utf8;
-  for (const char c : a.text) {
-    const auto u = static_cast<unsigned char>(c);
-    if (u < 0x80) {
-      utf8 += c;
-    } else {
-      utf8 += static_cast<char>(0xC0 | (u >> 6));
-      utf8 += static_cast<char>(0x80 | (u & 0x3F));
-    }
-  }
-  auto r = atom::intern(utf8);
-  return r ? std::optional(*r) : std::nullopt;
 }
 
 template <class Write>
