@@ -16,23 +16,20 @@ namespace esp::node {
 
 namespace {
 
-// As an atom holds it: at most 255 characters.
-atom type_atom(const std::type_info* type) {
+std::string type_text(const std::type_info* type) {
   if (type == nullptr)
-    return atom("unknown");
+    return "unknown";
   int status = 0;
   const std::unique_ptr<char, decltype(&std::free)> text(
       abi::__cxa_demangle(type->name(), nullptr, nullptr, &status), &std::free);
-  const std::string_view name(status == 0 ? text.get() : type->name());
-  const auto interned = atom::intern(name.substr(0, 255));
-  return interned ? *interned : atom("unknown");
+  return status == 0 ? text.get() : type->name();
 }
 
 term cpp_exception(const std::type_info* type, std::string_view what) {
   static const atom tag("cpp_exception");
-  return term::tuple(
-      {term::tuple({tag, type_atom(type), term::binary(what.substr(0, 4'096))}),
-       term()});
+  return term::tuple({term::tuple({tag, term::binary(type_text(type)),
+                                   term::binary(what.substr(0, 1'024))}),
+                      term()});
 }
 
 } // namespace

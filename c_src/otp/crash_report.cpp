@@ -15,8 +15,6 @@ namespace {
 constexpr std::size_t max_term = 8u << 10; // bytes of a state or a message
 constexpr std::size_t max_links = 100;     // pids
 
-using pairs = std::vector<std::pair<term, term>>;
-
 term yes_no(bool b) {
   return atom(b ? "true" : "false");
 }
@@ -48,17 +46,16 @@ exception exception_of(const term& reason) {
   return {false, cut(reason, max_term), term()};
 }
 
-// {M, F, ['Argument__1', ...]}, as proc_lib has no arguments to show either.
-term initial_call(const node::process& p) {
-  const auto* o = p.where_from();
-  const auto mfa =
-      o != nullptr ? o->initial_call.elements() : std::vector<term>();
-  if (mfa.size() != 3)
+// {M, F, ['Argument__1', ...]} of {M, F, Arity}: proc_lib does not show the
+// arguments either.
+term initial_call(const term& mfa) {
+  const auto parts = mfa.elements();
+  if (parts.size() != 3)
     return term::tuple({atom("esp"), atom("process"), term()});
   std::vector<term> args;
-  for (std::int64_t i = 1, n = mfa[2].as_integer().value_or(0); i <= n; ++i)
+  for (std::int64_t i = 1, n = parts[2].as_integer().value_or(0); i <= n; ++i)
     args.emplace_back(atom("Argument__" + std::to_string(i)));
-  return term::tuple({mfa[0], mfa[1], term::list(args)});
+  return term::tuple({parts[0], parts[1], term::list(args)});
 }
 
 template <class T>
@@ -72,7 +69,8 @@ term list_of(const std::vector<T>& from) {
   return term::list(all);
 }
 
-term proc_lib_report(const node::process& p, const exception& e) {
+term proc_lib_report(const node::process& p, const exception& e,
+                     const term& mfa) {
   const auto item = [](std::string_view key, const term& value) {
     return term::tuple({atom(key), value});
   };
@@ -82,7 +80,7 @@ term proc_lib_report(const node::process& p, const exception& e) {
   const atom name = p.name();
   const auto* o = p.where_from();
   const term info = term::list(
-      {item("initial_call", initial_call(p)), item("pid", p.pid()),
+      {item("initial_call", initial_call(mfa)), item("pid", p.pid()),
        item("registered_name", name == atom() ? term() : term(name)),
        item("error_info", term::tuple({atom(e.is_error ? "error" : "exit"),
                                        e.reason, e.stack})),
@@ -114,32 +112,44 @@ term server_report(const node::process& p, const exception& e,
        {atom("process_label"), undefined}});
 }
 
-} // namespace
-
-void report_crash(node::process& p, const term& reason,
-                  const std::optional<in_hand>& hand) {
+void report(node::process& p, const term& mfa, const term& reason,
+            const std::optional<in_hand>& hand) {
   if (node::is_orderly(reason))
     return;
   const exception e = exception_of(reason);
   const atom domain("domain"), report_cb("report_cb"), tag("tag"),
       error_logger("error_logger"), otp("otp");
-  const auto map = [](const pairs& of) { return term::map(of); };
   if (hand)
     p.home().on_log(
         &p, level::error, server_report(p, e, *hand),
         {{domain, term::list(std::initializer_list<term>{otp})},
          {report_cb, external_fun("gen_server", "format_log", 2)},
          {error_logger,
-          map({{tag, atom("error")},
+          term::map(
+              {{tag, atom("error")},
                {report_cb, external_fun("gen_server", "format_log", 1)}})}});
   p.home().on_log(
-      &p, level::error, proc_lib_report(p, e),
+      &p, level::error, proc_lib_report(p, e, mfa),
       {{domain, term::list({otp, atom("sasl")})},
        {report_cb, external_fun("proc_lib", "report_cb", 2)},
        {atom("logger_formatter"),
-        map({{atom("title"), term::string("CRASH REPORT")}})},
-       {error_logger, map({{tag, atom("error_report")},
-                           {atom("type"), atom("crash_report")}})}});
+        term::map({{atom("title"), term::string("CRASH REPORT")}})},
+       {error_logger, term::map({{tag, atom("error_report")},
+                                 {atom("type"), atom("crash_report")}})}});
+}
+
+} // namespace
+
+void report_crash(node::process& p, const term& reason,
+                  const std::optional<in_hand>& hand) {
+  const auto* o = p.where_from();
+  report(p, o != nullptr ? o->initial_call : term(), reason, hand);
+}
+
+void report_crash(node::process& p, atom plugin, atom task, const term& reason,
+                  const std::optional<term>& last, const term& state) {
+  report(p, term::tuple({plugin, task, term::integer(1)}), reason,
+         last ? std::optional(in_hand{*last, state}) : std::nullopt);
 }
 
 } // namespace esp::otp

@@ -21,5 +21,10 @@ struct in_hand {
 // them; on any thread.
 void report_crash(node::process& p, const term& reason,
                   const std::optional<in_hand>& hand = std::nullopt);
+// The same for a process that runs a plugin's task, which is what its initial
+// call shows, over the datum `last`.
+void report_crash(node::process& p, atom plugin, atom task, const term& reason,
+                  const std::optional<term>& last,
+                  const term& state = term(atom("undefined")));
 
 } // namespace esp::otp
