@@ -1,6 +1,6 @@
 # esp_room(NAME [DEPENDS rooms...] [LIBRARIES libs...])
 #
-# One library a room, esp_<name>, of all c_src/<name>/*.cpp, that links only
+# One library a room, room_<name>, of all c_src/<name>/*.cpp, that links only
 # what it names; and one test binary, test_<name>, of test/<name>/*_test.cpp,
 # that links the room and nothing above it: a call upward does not link.
 #
@@ -22,13 +22,13 @@ set(esp_pch_node <boost/asio.hpp>)
 
 function(esp_room name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "DEPENDS;LIBRARIES")
-  list(TRANSFORM arg_DEPENDS PREPEND esp_)
+  list(TRANSFORM arg_DEPENDS PREPEND room_)
 
   file(GLOB sources CONFIGURE_DEPENDS
     ${PROJECT_SOURCE_DIR}/c_src/${name}/*.cpp)
   list(FILTER sources EXCLUDE REGEX "/(main|etf_verdict)\\.cpp$")
 
-  set(room esp_${name})
+  set(room room_${name})
   if(sources)
     set(scope PUBLIC)
     add_library(${room} STATIC ${sources})
@@ -104,7 +104,7 @@ function(esp_room_test name)
 
   if(plugins)
     # What a plugin calls is in the host, and the host is the test here.
-    esp_rooms_below(esp_${name} below)
+    esp_rooms_below(room_${name} below)
     esp_link_whole(${test} ${below})
     esp_export_api(${test})
     foreach(source IN LISTS plugins)
@@ -114,7 +114,7 @@ function(esp_room_test name)
       add_dependencies(${test} ${test}_${plugin})
     endforeach()
   else()
-    target_link_libraries(${test} PRIVATE esp_${name})
+    target_link_libraries(${test} PRIVATE room_${name})
   endif()
   add_test(NAME ${name} COMMAND ${test})
   set_property(TEST ${name} PROPERTY TIMEOUT 600)

@@ -25,7 +25,7 @@ set(verdict ${PROJECT_SOURCE_DIR}/c_src/term/etf_verdict.cpp)
 file(GLOB have CONFIGURE_DEPENDS ${verdict})
 if(have)
   add_executable(etf_verdict ${verdict})
-  target_link_libraries(etf_verdict PRIVATE esp_flags esp_term)
+  target_link_libraries(etf_verdict PRIVATE esp_flags room_term)
   set_target_properties(etf_verdict PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
 endif()
@@ -92,7 +92,7 @@ if(ESP_FUZZ)
     cmake_path(GET source STEM fuzzer)
     add_executable(fuzz_${fuzzer} ${source})
     target_link_libraries(fuzz_${fuzzer} PRIVATE
-      esp_flags esp_dist esp_term esp_base esp_epmd)
+      esp_flags room_dist room_term room_base room_epmd)
     target_link_options(fuzz_${fuzzer} PRIVATE -fsanitize=fuzzer)
     set_target_properties(fuzz_${fuzzer} PROPERTIES
       RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz)
