@@ -205,7 +205,17 @@ private:
     }
   }
 
-  void element(std::uint64_t n) { etf::write_unsigned(out_, n); }
+  // As OTP writes it; libei turns to bignums at 28 bits.
+  void element(std::uint64_t n) {
+    constexpr std::uint64_t integer_end = std::uint64_t{1} << 31;
+    if (n > 255 && n < integer_end) {
+      base::writer w{out_};
+      w.u8(etf::tag::integer);
+      w.u32(static_cast<std::uint32_t>(n));
+    } else {
+      etf::write_unsigned(out_, n);
+    }
+  }
   void element(atom a) { etf::write_atom(out_, a.name()); }
   void element(const pid& p) {
     // A peer without V4_NC takes 15 bits of id and 13 of serial.

@@ -48,6 +48,7 @@ main([]) ->
         OldSignals = [capture(Old, ?OLD, C) || C <- cases(old)],
         accepted(),
         gen_tcp:close(Old),
+        epmd_replies(),
         io:format("~n// Signals as the node sent them.~n"
                   "inline constexpr signal sent[] = {~n~s};~n~n",
                   [[New, OldSignals]]),
@@ -132,6 +133,36 @@ accepted() ->
      || {N, B} <- [{"name_packet", Name}, {"challenge_reply", Reply},
                    {"our_ack", [$a, digest(?COOKIE, Theirs)]}]],
     gen_tcp:close(S), gen_tcp:close(L), gen_tcp:close(E).
+
+%% What epmd answers; its replies have no length and it closes after most.
+epmd_replies() ->
+    io:format("// Epmd's replies to ALIVE2_REQ, PORT_PLEASE2_REQ for cap and for an"
+              " unknown name,~n// and NAMES_REQ; epmd's creations begin at random.~n"),
+    {Alive, Held} = epmd_ask(<<120, 16#1234:16, 72, 0, 6:16, 6:16, 5:16, "esp_a", 0:16>>, 6),
+    {Known, K} = epmd_ask(<<122, "cap">>, closed),
+    {Hidden, H} = epmd_ask(<<122, "esp_a">>, closed),
+    {Unknown, U} = epmd_ask(<<122, "nobody">>, closed),
+    {Names, N} = epmd_ask(<<110>>, closed),
+    [gen_tcp:close(S) || S <- [Held, K, H, U, N]],
+    [io:format("inline constexpr std::string_view ~s =~n    \"~s\";~n", [Name, hex(B)])
+     || {Name, B} <- [{"epmd_alive", Alive}, {"epmd_port_of_cap", Known},
+                      {"epmd_port_of_esp_a", Hidden},
+                      {"epmd_port_of_nobody", Unknown}, {"epmd_names", Names}]].
+
+epmd_ask(Request, Size) ->
+    {ok, S} = gen_tcp:connect({127,0,0,1}, ?EPMD_PORT, [binary, {active, false}, {packet, 2}]),
+    ok = gen_tcp:send(S, Request),
+    ok = inet:setopts(S, [{packet, raw}]),
+    {read_reply(S, Size, <<>>), S}.
+
+read_reply(S, closed, Got) ->
+    case gen_tcp:recv(S, 0, 5000) of
+        {ok, More} -> read_reply(S, closed, <<Got/binary, More/binary>>);
+        {error, closed} -> Got
+    end;
+read_reply(S, Size, <<>>) ->
+    {ok, Got} = gen_tcp:recv(S, Size, 5000),
+    Got.
 
 asker(S, _Me) ->
     ok = gen_tcp:send(S, [$N, <<?OURS:64, 6:32, 12:16>>, "as@127.0.0.1"]),
