@@ -1,0 +1,179 @@
+#include "rpc/bifs.hpp"
+
+namespace esp::served {
+
+namespace {
+
+term integer(std::size_t n) {
+  return term::integer(static_cast<std::int64_t>(n));
+}
+
+template <class List>
+term list_of(const List& from) {
+  std::vector<term> all;
+  for (const auto& v : from)
+    all.emplace_back(v);
+  return term::list(all);
+}
+
+term initial_call(const node::process& p) {
+  static const term unknown =
+      term::tuple({atom("esp"), atom("process"), term::integer(0)});
+  const auto* o = p.where_from();
+  return o != nullptr ? o->initial_call : unknown;
+}
+
+std::size_t memory_of(const node::process& p) {
+  return sizeof(p) + p.links().size() * sizeof(pid)
+         + (p.queued_data() + p.queued_control()) * sizeof(node::message);
+}
+
+using item = term (*)(const node::process&);
+
+// What is known of a process, in the order of process_info/1. A process of
+// ours has no heap: what would be about it is 0.
+struct {
+  std::string_view name;
+  item value;
+  bool is_default; // among the items of process_info/1
+} const items[] = {
+    {"registered_name",
+     [](const node::process& p) {
+       return p.name() == atom() ? term() : term(p.name());
+     },
+     true},
+    {"current_function", initial_call, true},
+    {"initial_call", initial_call, true},
+    {"status", [](const node::process& p) -> term { return atom(p.status()); },
+     true},
+    {"message_queue_len",
+     [](const node::process& p) {
+       return integer(p.queued_data() + p.queued_control());
+     },
+     true},
+    {"links", [](const node::process& p) { return list_of(p.links()); }, true},
+    {"dictionary", [](const node::process&) { return term(); }, true},
+    {"trap_exit",
+     [](const node::process& p) { return boolean(p.traps_exit()); }, true},
+    {"error_handler",
+     [](const node::process&) -> term { return atom("error_handler"); }, true},
+    {"priority", [](const node::process&) -> term { return atom("normal"); },
+     true},
+    {"group_leader", [](const node::process& p) -> term { return p.leader(); },
+     true},
+    {"total_heap_size", [](const node::process&) { return integer(0); }, true},
+    {"heap_size", [](const node::process&) { return integer(0); }, true},
+    {"stack_size", [](const node::process&) { return integer(0); }, true},
+    {"reductions",
+     [](const node::process& p) { return integer(p.reductions()); }, true},
+    {"garbage_collection",
+     [](const node::process&) {
+       return term::list({term::tuple({atom("min_heap_size"), integer(0)}),
+                          term::tuple({atom("fullsweep_after"), integer(0)})});
+     },
+     true},
+    {"suspending", [](const node::process&) { return term(); }, true},
+    {"memory", [](const node::process& p) { return integer(memory_of(p)); },
+     false},
+    {"monitors",
+     [](const node::process& p) {
+       std::vector<term> all;
+       for (const term& m : p.monitors())
+         all.push_back(term::tuple({atom("process"), m}));
+       return term::list(all);
+     },
+     false},
+    {"monitored_by",
+     [](const node::process& p) { return list_of(p.monitored_by()); }, false},
+    {"ancestors",
+     [](const node::process& p) {
+       const auto* o = p.where_from();
+       return o != nullptr ? term::list(o->ancestors) : term();
+     },
+     false},
+    {"parent",
+     [](const node::process& p) -> term {
+       const auto* o = p.where_from();
+       if (o != nullptr && !o->ancestors.empty()
+           && o->ancestors[0].kind() == kind::pid)
+         return o->ancestors[0];
+       return atom("undefined");
+     },
+     false},
+    {"binary", [](const node::process&) { return term(); }, false},
+    {"messages", [](const node::process&) { return term(); }, false},
+    {"current_stacktrace", [](const node::process&) { return term(); }, false},
+    {"current_location",
+     [](const node::process& p) {
+       auto mfa = initial_call(p).elements();
+       mfa.emplace_back();
+       return term::tuple(mfa);
+     },
+     false},
+    {"catchlevel", [](const node::process&) { return integer(0); }, false},
+    {"last_calls", [](const node::process&) { return boolean(false); }, false},
+    {"sequential_trace_token", [](const node::process&) { return term(); },
+     false},
+    {"trace", [](const node::process&) { return integer(0); }, false},
+};
+
+term pair_of(const node::process& p, const term& name) {
+  for (const auto& i : items)
+    if (name.is_atom(i.name))
+      return term::tuple({name, i.value(p)});
+  badarg();
+}
+
+term process_info(const call_context& c, const term& who) {
+  static const atom undefined("undefined");
+  const auto p = process_of(c, who);
+  if (!p)
+    return undefined;
+  std::vector<term> all;
+  for (const auto& i : items)
+    if (i.is_default && (i.name != "registered_name" || p->name() != atom()))
+      all.push_back(term::tuple({atom(i.name), i.value(*p)}));
+  return term::list(all);
+}
+
+term process_info(const call_context& c, const term& who, const term& what) {
+  static const atom undefined("undefined");
+  const auto p = process_of(c, who);
+  const auto names = what.as_list();
+  if (!names && what.kind() != kind::atom)
+    badarg();
+  if (!p)
+    return undefined;
+  if (!names) {
+    // Alone, a name that there is not is [], not {registered_name, []}.
+    if (what.is_atom("registered_name") && p->name() == atom())
+      return term();
+    return pair_of(*p, what);
+  }
+  std::vector<term> all;
+  for (const term& name : *names)
+    all.push_back(pair_of(*p, name));
+  return term::list(all);
+}
+
+} // namespace
+
+void add_process_info(function_table& t) {
+  t.add("erlang", "processes", 0, [](call_context& c, arguments) {
+    std::vector<term> all;
+    for (const auto& p : c.home.table().all())
+      if (p->is_alive())
+        all.emplace_back(p->pid());
+    return term::list(all);
+  });
+  t.add("erlang", "is_process_alive", 1, [](call_context& c, arguments a) {
+    return boolean(process_of(c, a[0]) != nullptr);
+  });
+  t.add("erlang", "process_info", 1,
+        [](call_context& c, arguments a) { return process_info(c, a[0]); });
+  t.add("erlang", "process_info", 2, [](call_context& c, arguments a) {
+    return process_info(c, a[0], a[1]);
+  });
+}
+
+} // namespace esp::served

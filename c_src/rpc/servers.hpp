@@ -1,0 +1,69 @@
+// The registered processes that Erlang nodes take for granted: net_kernel,
+// which answers pings, and rex, rpc's server.
+
+#pragma once
+
+#include "otp/special_process.hpp"
+#include "rpc/function_table.hpp"
+
+#include <string>
+
+namespace esp::served {
+
+// What both have in common: no state, system messages answered, exit signals
+// ignored (but `kill`), all they do not know dropped with a line in our log.
+class server : public otp::special_process {
+public:
+  server(node::node& home, std::uint64_t number, atom name);
+
+protected:
+  otp::answer state() override;
+  otp::answer replace_state(const term& new_state) override;
+  atom module() const override { return name_; }
+  void handle_request(node::message& m) override;
+  std::optional<std::pair<node::message_ptr, node::lane>>
+  accept_own(term message) override;
+  bool intercept_exit(const esp::pid&, const term&, bool) override {
+    return true;
+  }
+  std::string doing() const override { return std::string(name_.name()); }
+
+  void unknown(const term& message);
+
+private:
+  const atom name_;
+};
+
+// Answers {is_auth, Node} with `yes`, whatever else it does: any other outcome
+// makes the caller disconnect us. So it does on whatever thread that brings
+// the request.
+class net_kernel final : public server {
+public:
+  net_kernel(node::node& home, std::uint64_t number)
+      : server(home, number, atom("net_kernel")) {}
+
+protected:
+  std::optional<std::pair<node::message_ptr, node::lane>>
+  accept(term message, const std::optional<esp::pid>& from) override;
+  void handle_data(node::message_ptr m) override;
+};
+
+// {Pid, features_request}; the gen calls {call, M, F, A, Leader}, answered by
+// a process of their own, and {block_call, ...}, answered by this one; the
+// cast {cast, M, F, A, Leader}. `table` must outlive it.
+class rex final : public server {
+public:
+  rex(node::node& home, std::uint64_t number, const function_table& table)
+      : server(home, number, atom("rex")), table_(table) {}
+
+protected:
+  void handle_data(node::message_ptr m) override;
+
+private:
+  bool request(const term& from, const term& what);
+  bool cast(const term& what);
+
+  const function_table& table_;
+};
+
+} // namespace esp::served
