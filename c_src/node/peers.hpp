@@ -4,9 +4,10 @@
 
 #pragma once
 
-#include "dist/control.hpp"
 #include "esp/error.hpp"
 #include "esp/term.hpp"
+
+#include "dist/control.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -60,7 +61,8 @@ public:
   virtual void on_up(const peer_ptr& p) = 0;
   virtual void on_signal(const peer_ptr& p, dist::control&& c) = 0;
   virtual void on_down(const peer_ptr& p, const std::string& why) = 0;
-  // The signals that one read brought have been reported: time to flush().
+  // What one read from a socket brought has been reported: time to send what
+  // it led to.
   virtual void on_batch_end() {}
   // A dial that failed: everything queued for `node` is lost.
   virtual void on_unreachable(atom node, const std::string& why) = 0;
@@ -70,15 +72,16 @@ protected:
 };
 
 struct peer_options {
-  std::string node_name;         // "esp_a@host"
-  std::string cookie;            // the default one
+  std::string node_name;                                    // "esp_a@host"
+  std::string cookie;                                       // the default one
   std::vector<std::pair<std::string, std::string>> cookies; // by peer name
   bool hidden = true;
   std::uint16_t listen_port = 0; // 0: any
-  std::vector<std::string> listen_addresses; // empty: loopback and what the
-                                 // host part of node_name resolves to
-  std::string epmd_address;      // empty: ERL_EPMD_ADDRESS or loopback
-  std::uint16_t epmd_port = 0;   // 0: ERL_EPMD_PORT or 4369
+  std::vector<std::string>
+      listen_addresses;        // empty: loopback and what the
+                               // host part of node_name resolves to
+  std::string epmd_address;    // empty: ERL_EPMD_ADDRESS or loopback
+  std::uint16_t epmd_port = 0; // 0: ERL_EPMD_PORT or 4369
   bool use_epmd = true;
 
   std::chrono::milliseconds net_setuptime{7'000}; // the handshake, in all
@@ -90,6 +93,10 @@ struct peer_options {
   std::size_t max_connections = 1'024;
   std::size_t max_pending_handshakes = 64;
   std::size_t high_water = 1u << 20, low_water = 256u << 10; // output, bytes
+  std::size_t max_output = 1u << 30; // waiting for one peer; then it is lost
+  // What waits for a dial; messages beyond it are dropped and counted in a
+  // log line, other signals only beyond ten times as much.
+  std::size_t max_waiting_bytes = 1u << 20, max_waiting_signals = 10'000;
 };
 
 class peers {
