@@ -70,6 +70,13 @@ cost(Datum) ->
 %% @doc Sends data to a head, in order, once there is credit for all of them.
 -spec send(pid(), lane(), coop_process:env(), [{term(), pos_integer()}], timeout()) -> ok | error().
 send(Head, Lane, Env, Data, Timeout) ->
+    case node(Head) =:= node() andalso not is_process_alive(Head) of
+        %% sooner than the server hears of it
+        true -> {error, noproc};
+        false -> send_to(Head, Lane, Env, Data, Timeout)
+    end.
+
+send_to(Head, Lane, Env, Data, Timeout) ->
     Units = total(Data),
     case ets_lookup({Head, Lane}) of
         [{_Key, Window, HeadEdge, Atomics}] ->

@@ -180,7 +180,7 @@ check_node(#{name := Name, home := _}) -> fail({bad_name, Name});
 check_node(Other) -> fail({bad_node, Other}).
 
 check_unique(Things, Reason) ->
-    lists:foldl(
+    _ = lists:foldl(
         fun(Thing, Seen) ->
             is_map_key(Thing, Seen) andalso fail({Reason, Thing}),
             Seen#{Thing => seen}
@@ -208,7 +208,7 @@ check_acyclic(Names, Edges) ->
         #{},
         lists:reverse(Edges)
     ),
-    lists:foldl(fun(Name, Done) -> visit(Name, [], #{}, Next, Done) end, #{}, Names),
+    _ = lists:foldl(fun(Name, Done) -> visit(Name, [], #{}, Next, Done) end, #{}, Names),
     ok.
 
 visit(Name, Path, OnPath, Next, Done) ->

@@ -26,7 +26,7 @@
 -export([terminate/2]).
 
 %% For a node that neither dies of the reason nor finishes what it is at.
--define(GRACE, 5_000).
+-define(GRACE, 1_000).
 
 -record(switch, {
     key :: term(),
@@ -158,7 +158,7 @@ end_all(Pids, Reason) ->
     await_end(Monitors, erlang:start_timer(?GRACE, self(), grace)).
 
 await_end(Monitors, Timer) when map_size(Monitors) =:= 0 ->
-    erlang:cancel_timer(Timer),
+    _ = erlang:cancel_timer(Timer),
     ok;
 await_end(Monitors, Timer) ->
     receive

@@ -130,7 +130,8 @@ init([]) ->
 handle_call({add, Head, Name, Origin}, _From, State) ->
     monitor(process, Head),
     ets:insert(?CO_OPS, {Head, Name, Origin}),
-    Name =:= undefined orelse ets:insert(?NAMES, {Name, Head}),
+    %% a head of this VM is registered with the VM
+    Name =:= undefined orelse node(Head) =:= node() orelse ets:insert(?NAMES, {Name, Head}),
     {reply, ok, State};
 handle_call(Request, _From, State) ->
     {reply, {error, {unknown_request, Request}}, State}.

@@ -73,11 +73,11 @@ coop_option(overload, {sojourn, _Ms}) ->
 coop_option(tag, Tag) ->
     {ok, {tag, Tag}};
 coop_option(start_timeout, Timeout) ->
-    timeout_option(start_timeout, Timeout);
-coop_option(Key, Value) ->
+    timeout_option(Timeout);
+coop_option(Key, _Value) ->
     case lists:member(Key, ?NOT_YET) of
         true -> {error, {unsupported, Key}};
-        false -> {error, bad(Key, Value)}
+        false -> bad
     end.
 
 receiver(none) ->
@@ -174,13 +174,13 @@ task_option(flush, Fun) when is_function(Fun, 1) ->
     {ok, Fun};
 task_option(dataflow, Method) ->
     checked(Method, coop_dataflow:check(vm, Method));
-task_option(Key, Value) ->
-    {error, bad(Key, Value)}.
+task_option(_Key, _Value) ->
+    bad.
 
 native_option(args, Args) -> {ok, Args};
 native_option(stack, Size) when is_integer(Size), Size > 0 -> {ok, Size};
 native_option(dataflow, Method) -> checked(Method, coop_dataflow:check(native, Method));
-native_option(Key, Value) -> {error, bad(Key, Value)}.
+native_option(_Key, _Value) -> bad.
 
 checked(Value, ok) -> {ok, Value};
 checked(_Value, {error, _} = Error) -> Error.
@@ -256,14 +256,14 @@ c_node_option(name, Name) when is_atom(Name) -> {ok, Name};
 c_node_option(binary, Binary) when is_list(Binary); is_binary(Binary) ->
     {ok, unicode:characters_to_list(Binary)};
 c_node_option(cookie, Cookie) when is_atom(Cookie) -> {ok, Cookie};
-c_node_option(start_timeout, Timeout) -> timeout_option(start_timeout, Timeout);
+c_node_option(start_timeout, Timeout) -> timeout_option(Timeout);
 c_node_option(plugins, Plugins) when is_list(Plugins) -> {ok, Plugins};
 c_node_option(Key, N) when
     (Key =:= grace orelse Key =:= intensity), is_integer(N), N >= 0
 ->
     {ok, N};
 c_node_option(period, N) when is_integer(N), N > 0 -> {ok, N};
-c_node_option(Key, Value) -> {error, bad(Key, Value)}.
+c_node_option(_Key, _Value) -> bad.
 
 arguments(Options) ->
     try
@@ -281,28 +281,20 @@ text(Text) when is_list(Text); is_binary(Text) ->
 
 %%% Shared
 
-timeout_option(_Key, infinity) -> {ok, infinity};
-timeout_option(_Key, Timeout) when is_integer(Timeout), Timeout >= 0 -> {ok, Timeout};
-timeout_option(Key, Value) -> {error, bad(Key, Value)}.
+timeout_option(infinity) -> {ok, infinity};
+timeout_option(Timeout) when is_integer(Timeout), Timeout >= 0 -> {ok, Timeout};
+timeout_option(_Other) -> bad.
 
-%% A key that means nothing is named alone, a value that cannot be with its key.
-bad(Key, Value) ->
-    case lists:member(Key, known()) of
-        true -> {bad_option, {Key, Value}};
-        false -> {bad_option, Key}
-    end.
-
-known() ->
-    [receiver, node, name, window, max_queue, max_queue_bytes, overload, tag, start_timeout] ++
-        [init, flush, dataflow, args, stack] ++
-        [binary, cookie, plugins, grace, intensity, period].
-
+%% A key that means nothing here is named alone, a value that cannot be with its
+%% key.
 check_all(Options, Defaults, Check) ->
     maps:fold(
         fun
             (Key, Value, {ok, Acc}) ->
                 case Check(Key, Value) of
                     {ok, Checked} -> {ok, Acc#{Key => Checked}};
+                    bad when is_map_key(Key, Defaults) -> {error, {bad_option, {Key, Value}}};
+                    bad -> {error, {bad_option, Key}};
                     {error, _} = Error -> Error
                 end;
             (_Key, _Value, Error) ->

@@ -180,11 +180,10 @@ is_executable(Binary) ->
         {error, _} -> false
     end.
 
-open(Binary, CNode, Options = #{arguments := Arguments, cookie := Cookie0}) ->
+open(Binary, CNode, #{arguments := Arguments, cookie := Cookie0}) ->
     Args = ["--name", atom_to_list(CNode), "--owner", atom_to_list(erlang:node()) | Arguments],
     Cookie = case Cookie0 of undefined -> erlang:get_cookie(); _ -> Cookie0 end,
     Cookie0 =:= undefined orelse erlang:set_cookie(CNode, Cookie),
-    _ = Options,
     Port = open_port(
         {spawn_executable, Binary}, [{args, Args}, {line, 4096}, exit_status, use_stdio, binary]
     ),
@@ -223,10 +222,12 @@ start_timer(infinity) -> undefined;
 start_timer(Timeout) -> erlang:start_timer(Timeout, self(), start).
 
 cancel_timer(undefined) -> ok;
-cancel_timer(Timer) -> erlang:cancel_timer(Timer), ok.
+cancel_timer(Timer) ->
+    _ = erlang:cancel_timer(Timer),
+    ok.
 
 give_up(Reason, Owner) ->
-    kill(Owner),
+    _ = kill(Owner),
     {stop, Reason}.
 
 await_ready(Owner = #owner{port = Port}, Timer) ->
