@@ -50,22 +50,17 @@ function(esp_room name)
   endif()
 endfunction()
 
-# Links `rooms` into `target` whole: what only a plugin calls would else be
-# left out of the executable. Their other dependencies come along as usual.
+# Links rooms into `target` whole: what only a plugin calls would else be left
+# out of the executable. Their objects are named one by one, and the archives
+# that come with them are never opened.
 function(esp_link_whole target)
-  set(archives "")
   foreach(room IN LISTS ARGN)
     get_target_property(type ${room} TYPE)
     if(type STREQUAL STATIC_LIBRARY)
-      list(APPEND archives ${room})
+      target_sources(${target} PRIVATE $<TARGET_OBJECTS:${room}>)
     endif()
   endforeach()
   target_link_libraries(${target} PRIVATE ${ARGN})
-  if(archives)
-    list(JOIN archives "," names)
-    set_property(TARGET ${target} PROPERTY
-      LINK_LIBRARY_OVERRIDE "WHOLE_ARCHIVE,${names}")
-  endif()
 endfunction()
 
 # Exports from an executable what plugins use of it, and nothing else.
