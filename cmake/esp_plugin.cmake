@@ -3,8 +3,7 @@
 # that loads it), every symbol bound when it is loaded, because the first call
 # through a lazy binding needs 9 KiB of a fiber's stack.
 
-# Target `target`: the shared object <folder>/<name>.so. `include` is found
-# relative to this file, so it works in the sources and where installed.
+# Target `target`: the shared object <folder>/<name>.so.
 function(esp_plugin_target target name folder)
   add_library(${target} MODULE ${ARGN})
   set_target_properties(${target} PROPERTIES
@@ -25,5 +24,8 @@ function(esp_plugin_target target name folder)
   # the old one mapped for good. clang has no such symbols and no such flag.
   target_compile_options(${target} PRIVATE
     $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
-  target_link_options(${target} PRIVATE LINKER:-z,now)
+  set(map ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/esp_plugin.map)
+  target_link_options(${target} PRIVATE
+    LINKER:-z,now LINKER:--version-script=${map})
+  set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS ${map})
 endfunction()

@@ -130,5 +130,6 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/esp
 install(FILES
   ${PROJECT_SOURCE_DIR}/cmake/erlangspConfig.cmake
   ${PROJECT_SOURCE_DIR}/cmake/esp_plugin.cmake
+  ${PROJECT_SOURCE_DIR}/cmake/esp_plugin.map
   ${PROJECT_BINARY_DIR}/erlangspConfigVersion.cmake
   DESTINATION ${package})
