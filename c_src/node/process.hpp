@@ -81,6 +81,7 @@ public:
     return handled_.load(std::memory_order_relaxed);
   }
   atom name() const;                  // '' if it has none
+  std::string what_it_does() const { return doing(); }
   void set_name(atom n);              // by the registry only
   esp::pid leader() const;            // its group leader
   std::vector<esp::pid> links() const;

@@ -1,0 +1,55 @@
+// A spec made live: kill switch, nodes, head, and the edges between them.
+
+#pragma once
+
+#include "coop/coop_node.hpp"
+#include "coop/head.hpp"
+#include "coop/kill_switch.hpp"
+#include "coop/spec.hpp"
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace esp::coop {
+
+class builder {
+public:
+  builder(node::node& home, spec s) : home_(home), spec_(std::move(s)) {}
+
+  // Makes the processes of this home and initialises every node; the Reason
+  // of a failure, after which nothing is left. On the fiber of `maker`, whom
+  // the nodes' results are sent to. `parent` is shown among the ancestors.
+  std::optional<term> create(node::process& maker, const pid& parent);
+
+  // The co-op is all here: wires it, links the head to `parent`.
+  pid start(const pid& parent);
+  // The part of a mixed co-op: the reply to {prepare, Spec}. Its kill switch
+  // is linked to `other_switch`.
+  term prepared(std::shared_ptr<builder> self, const pid& other_switch);
+  // {wire, #{head, switch, nodes}, Parent}: the reply.
+  term wire(const term& pids, const term& parent);
+
+private:
+  struct place {
+    pid p;
+    boost::intrusive_ptr<coop_node> here; // null: in another home
+  };
+
+  void connect(const pid& head_pid, const pid& parent);
+  void connect_node(std::size_t i, const pid& head_pid);
+  std::unique_ptr<wiring> base_wiring(const pid& head_pid) const;
+  boost::intrusive_ptr<local_link> link_between(std::uint32_t number,
+                                                member_ptr from,
+                                                member_ptr to);
+
+  node::node& home_;
+  const spec spec_;
+  kill_switch_ptr switch_;
+  boost::intrusive_ptr<head> head_; // null: on the VM
+  std::vector<place> places_;       // as spec_.nodes
+  std::vector<boost::intrusive_ptr<local_link>> links_; // by edge number - 1
+  std::vector<pid> switches_;
+};
+
+} // namespace esp::coop

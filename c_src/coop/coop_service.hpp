@@ -1,0 +1,37 @@
+// The registered process `erlangsp`: the door that coop.erl and esp_node.erl
+// knock on. Its requests are in doc/messages.md, "Starting".
+
+#pragma once
+
+#include "coop/spec.hpp"
+#include "otp/special_process.hpp"
+#include "plugin/task_table.hpp"
+
+namespace esp::coop {
+
+class coop_service final : public otp::special_process {
+public:
+  coop_service(node::node& home, std::uint64_t number,
+               plugin::task_table& tasks)
+      : special_process(home, number), tasks_(tasks) {}
+
+protected:
+  void handle_data(node::message_ptr m) override;
+  void handle_request(node::message& m) override { (void)m; }
+  std::optional<std::pair<node::message_ptr, node::lane>>
+  accept_own(term message) override;
+  otp::answer state() override;
+  otp::answer replace_state(const term& t) override;
+  atom module() const override;
+  std::string doing() const override { return "erlangsp"; }
+
+private:
+  void call(const term& from, const term& request);
+  void start(const term& from, spec s, bool is_whole);
+  term load(const term& file);
+  term plugins() const;
+
+  plugin::task_table& tasks_;
+};
+
+} // namespace esp::coop

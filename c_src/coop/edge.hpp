@@ -1,0 +1,62 @@
+// The two ends of an edge, and the credit on it: how many units more its
+// sender may send before the receiver has taken some. Within a home both ends
+// share a few words of memory; otherwise credit travels as messages.
+
+#pragma once
+
+#include "node/process.hpp"
+
+#include <boost/smart_ptr/intrusive_ref_counter.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+namespace esp::coop {
+
+// Shared by both ends of an edge between two processes of this node. Each
+// lets go of it when it ends.
+struct local_link
+    : boost::intrusive_ref_counter<local_link, boost::thread_safe_counter> {
+  node::process_ptr sender, receiver;
+  std::atomic<std::uint64_t> returned{0}; // units, written by the receiver
+  std::atomic<bool> sender_waits{false};  // ... for `returned` to grow
+};
+
+struct out_edge {
+  enum class kind { member, plain_pid, plain_name };
+
+  std::uint32_t number = 0; // as the receiver knows it
+  std::uint32_t own_number = 0; // as credit for it names it; usually the same
+  std::uint64_t window = 0;
+  kind what = kind::member;
+  atom target;              // the downstream node's name
+  boost::intrusive_ptr<local_link> local; // else it is remote
+  esp::pid to;
+  atom to_name, to_node; // of plain_name
+  std::uint64_t sent = 0, returned = 0; // units; `returned` of remote ones
+
+  bool is_metered() const noexcept { return what == kind::member; }
+  bool has_credit() const noexcept {
+    if (!is_metered())
+      return true;
+    const std::uint64_t back
+        = local ? local->returned.load(std::memory_order_acquire) : returned;
+    return sent - back < window;
+  }
+};
+
+struct in_edge {
+  std::uint32_t number = 0;
+  std::uint32_t sender_number = 0; // what credit for it names
+  std::uint64_t window = 0;
+  boost::intrusive_ptr<local_link> local;
+  std::optional<esp::pid> from; // of a remote sender
+  std::uint64_t owed = 0;       // units taken and not yet given back
+  // A relaying VM may wait for all of its credit, with a datum as large.
+  bool is_relay = false;
+  bool is_held = false;         // a barrier came, and not yet on all edges
+  node::message_list held;      // what came behind it
+};
+
+} // namespace esp::coop

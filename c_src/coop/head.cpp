@@ -1,0 +1,135 @@
+#include "coop/head.hpp"
+
+#include "coop/own_messages.hpp"
+
+#include <algorithm>
+
+namespace esp::coop {
+
+namespace {
+
+// What a relaying VM may have on its way to one head (design, section 6).
+constexpr std::uint64_t relay_bytes = 256u << 10;
+constexpr std::uint64_t priority_bytes = 64u << 10;
+
+node::message_ptr to_self(const term& t) {
+  return std::make_unique<node::message>(node::what::exit, datum::of(term(t)));
+}
+
+} // namespace
+
+void head::set_switches(std::vector<esp::pid> switches) {
+  switches_ = std::move(switches);
+}
+
+void head::set_nodes(std::vector<std::pair<atom, esp::pid>> nodes) {
+  nodes_ = std::move(nodes);
+}
+
+// Toward exit signals it is a gen_server that does not trap: any abnormal
+// reason ends it, its parent's exit and its kill switches' end it even with
+// `normal`. It cannot just stop, though: it sees its co-op down first.
+bool head::intercept_exit(const esp::pid& from, const term& reason,
+                          bool by_link) {
+  static const atom exit_("exit");
+  const bool is_kin
+      = by_link
+        && (parent() == from
+            || std::find(switches_.begin(), switches_.end(), from)
+                   != switches_.end());
+  if (!is_kin && reason.is_atom("normal"))
+    return true; // ignored, as a process that does not trap does
+  push(to_self(term::tuple({exit_, from, reason})), node::lane::control);
+  return true;
+}
+
+void head::handle_request(node::message& m) {
+  if (m.kind == node::what::exit) {
+    const term t = m.value.as<term>();
+    return switch_gone(*t.element(1).as_pid(), t.element(2));
+  }
+  if (m.kind == node::what::down) {
+    const term t = m.value.as<term>();
+    if (const auto gone = t.element(3).as_pid()) {
+      drop_in_edges_from(*gone);
+      attached_.erase(*gone);
+    }
+    return;
+  }
+  if (m.kind == node::what::control && !m.value.empty()
+      && m.value.as<term>().is_tagged("$coop", 5))
+    return attach(m.value.as<term>());
+  member::handle_request(m);
+}
+
+void head::switch_gone(const esp::pid& from, const term& reason) {
+  const auto gone = std::erase(switches_, from);
+  begin_end(reason);
+  if (gone > 0 && switches_.empty() && ending_)
+    finish(*ending_);
+}
+
+void head::begin_end(const term& reason) {
+  if (ending_)
+    return;
+  ending_ = reason;
+  set_suspended(true); // what has not entered does not enter any more
+  for (const auto& s : switches_)
+    home().send(dist::exit2{pid(), s, reason, std::nullopt, false});
+  if (switches_.empty())
+    finish(reason);
+}
+
+// {'$coop', attach, Pid, Edge, relay | priority | edge}
+void head::attach(const term& request) {
+  const auto e = request.elements();
+  const auto who = e[2].as_pid();
+  const auto edge = e[3].as_integer();
+  if (!who || !edge || *edge < 0 || *edge > 0xFFFFFFFF)
+    return;
+  in_edge in;
+  in.number = next_edge_++;
+  in.sender_number = static_cast<std::uint32_t>(*edge);
+  in.from = *who;
+  in.is_relay = !e[4].is_atom("edge");
+  in.window = e[4].is_atom("relay")      ? relay_bytes
+              : e[4].is_atom("priority") ? priority_bytes
+                                         : window();
+  if (attached_.try_emplace(*who).second)
+    attached_[*who] = monitor(*who, who->node);
+  home().send_message(
+      pid(), *who,
+      own::attached(in.sender_number, in.number, in.window));
+  add_in_edge(std::move(in));
+}
+
+otp::answer head::state() { return describe(more_info()); }
+
+otp::answer head::replace_state(const term&) {
+  return otp::refusal{term::tuple({atom("no_state_codec"), atom("head")})};
+}
+
+atom head::module() const {
+  static const atom m("coop_head");
+  return m;
+}
+
+atom head::role() const {
+  static const atom r("head");
+  return r;
+}
+
+std::vector<std::pair<term, term>> head::more_info() {
+  std::vector<term> nodes, switches;
+  for (const auto& [name, p] : nodes_)
+    nodes.push_back(term::tuple({name, p}));
+  for (const auto& s : switches_)
+    switches.emplace_back(s);
+  return {{atom("nodes"), term::list(nodes)},
+          {atom("switches"), term::list(switches)},
+          {atom("home"), home().name()},
+          {atom("relays"),
+           term::integer(static_cast<std::int64_t>(attached_.size()))}};
+}
+
+} // namespace esp::coop

@@ -1,0 +1,48 @@
+// The process that users address: data enters here and wait for credit on all
+// entry edges; control overtakes them. The supervisor's only link.
+
+#pragma once
+
+#include "coop/member.hpp"
+
+#include <unordered_map>
+#include <vector>
+
+namespace esp::coop {
+
+class head final : public member {
+public:
+  using member::member;
+
+  // Before it can hear of anything.
+  void set_switches(std::vector<esp::pid> switches);
+  void set_nodes(std::vector<std::pair<atom, esp::pid>> nodes);
+
+protected:
+  void take(datum& d) override { emit(std::move(d)); }
+  bool can_take_data() override { return all_have_credit(); }
+  void handle_request(node::message& m) override;
+  bool intercept_exit(const esp::pid& from, const term& reason,
+                      bool by_link) override;
+  void terminate(const term& reason) override { begin_end(reason); }
+
+  otp::answer state() override;
+  otp::answer replace_state(const term& t) override;
+  atom module() const override;
+  std::vector<std::pair<term, term>> more_info() override;
+  atom role() const override;
+  std::string doing() const override { return "co-op head"; }
+
+private:
+  void attach(const term& request);
+  void begin_end(const term& reason);
+  void switch_gone(const esp::pid& which, const term& reason);
+
+  std::vector<esp::pid> switches_; // those that live
+  std::vector<std::pair<atom, esp::pid>> nodes_;
+  std::optional<term> ending_;
+  std::uint32_t next_edge_ = 1'000'000; // above any template's numbers
+  std::unordered_map<esp::pid, ref> attached_;
+};
+
+} // namespace esp::coop

@@ -1,0 +1,503 @@
+#include "coop/member.hpp"
+
+#include "base/log.hpp"
+#include "coop/kill_switch.hpp"
+#include "coop/own_messages.hpp"
+#include "esp/process.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace esp::coop {
+
+using node::lane;
+using node::message;
+using node::message_ptr;
+using node::what;
+
+namespace {
+
+const atom own_tag("$coop");
+
+std::optional<std::uint64_t> count_in(const term& t) {
+  const auto n = t.as_integer();
+  if (!n || *n < 0 || *n > 0xFFFFFFFF)
+    return std::nullopt;
+  return static_cast<std::uint64_t>(*n);
+}
+
+// Strangers can cause these lines.
+base::log_limiter& limiter() {
+  static base::log_limiter l;
+  return l;
+}
+
+message_ptr make(what kind, term value) {
+  return std::make_unique<message>(kind, datum::of(std::move(value)));
+}
+
+} // namespace
+
+member::member(node::node& home, std::uint64_t number, atom name,
+               std::size_t max_queue)
+    : special_process(home, number), name_in_template_(name),
+      max_queue_(max_queue) {}
+
+member::~member() = default;
+
+void member::join(kill_switch_ptr k) { switch_ = std::move(k); }
+
+// ---- Arriving, on any thread -----------------------------------------------
+
+// A plain `!` has no credit: what would grow the queue past its bound is shed.
+std::optional<std::pair<message_ptr, lane>>
+member::accept(term m, const std::optional<esp::pid>& from) {
+  auto accepted = special_process::accept(std::move(m), from);
+  if (accepted && accepted->second == lane::data
+      && accepted->first->edge == node::no_edge
+      && accepted->first->kind == what::data && queued_data() >= max_queue_) {
+    dropped_.fetch_add(1, std::memory_order_relaxed);
+    limiter().log(base::log_level::warning,
+                     "the queue of " + term(pid()).to_string() + " ("
+                         + std::string(name_in_template_.name())
+                         + ") is full: data sent with ! are dropped");
+    return std::nullopt;
+  }
+  return accepted;
+}
+
+std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
+  const auto e = t.elements();
+  const auto unknown = [&]() -> std::optional<std::pair<message_ptr, lane>> {
+    limiter().log(base::log_level::warning,
+                     "not understood by " + term(pid()).to_string() + ": "
+                         + t.to_string(200));
+    return std::nullopt;
+  };
+  if (e.size() < 3)
+    return unknown();
+  if (e.size() == 3 && e[1].kind() == kind::tuple)
+    return control(std::move(t));
+  const auto word = e[1].as_atom_name().value_or("");
+  const auto edge = e.size() > 3 ? count_in(e[2]) : std::nullopt;
+  if ((word == "data" || word == "priority") && e.size() == 6) {
+    const auto units = count_in(e[3]);
+    if (!edge || !units)
+      return unknown();
+    auto m = make(what::data, e[5]);
+    m->edge = static_cast<std::uint32_t>(*edge);
+    m->units = static_cast<std::uint32_t>(*units);
+    m->env = own::read_envelope(e[4]);
+    m->urgent = word == "priority";
+    return std::pair(std::move(m),
+                     word == "data" ? lane::data : lane::control);
+  }
+  if (word == "barrier" && e.size() == 4 && edge) {
+    auto m = make(what::barrier, e[3]);
+    m->edge = static_cast<std::uint32_t>(*edge);
+    return std::pair(std::move(m), lane::data);
+  }
+  if (word == "flush" && e.size() == 3)
+    return std::pair(make(what::flush, e[2]), lane::data);
+  if ((word == "credit" && e.size() == 4)
+      || (word == "attached" && e.size() == 5)) {
+    const auto second = count_in(e[3]);
+    const auto units = e.size() == 5 ? count_in(e[4]) : second;
+    if (!edge || !second || !units)
+      return unknown();
+    returned_credit c{static_cast<std::uint32_t>(*edge), *units, std::nullopt};
+    if (e.size() == 5)
+      c.attached = static_cast<std::uint32_t>(*second);
+    {
+      const std::lock_guard guard(inbox_);
+      credit_in_.push_back(c);
+      has_credit_in_.store(true, std::memory_order_release);
+    }
+    kick();
+    return std::nullopt;
+  }
+  if (word == "attach" && e.size() == 5)
+    return control(std::move(t));
+  return unknown();
+}
+
+void member::wire(std::unique_ptr<wiring> w) {
+  {
+    const std::lock_guard guard(inbox_);
+    new_wiring_ = std::move(w);
+  }
+  push(std::make_unique<message>(what::control, datum()), lane::control);
+}
+
+// ---- Control ----------------------------------------------------------------
+
+void member::handle_request(message& m) {
+  if (m.kind == what::data) // relayed with high priority: ahead of the rest
+    return put_ahead(std::make_unique<message>(std::move(m)));
+  if (m.kind != what::control)
+    return; // an exit or a DOWN that nothing here waits for
+  if (m.value.empty()) {
+    std::unique_ptr<wiring> w;
+    {
+      const std::lock_guard guard(inbox_);
+      w = std::move(new_wiring_);
+    }
+    if (w) {
+      wiring_ = std::move(*w);
+      random_ ^= static_cast<std::uint32_t>(number() * 2'654'435'761U);
+      attach_receiver();
+    }
+    return;
+  }
+  const term t = m.value.as<term>();
+  if (t.arity() == 3 && t.is_tagged("$coop", 3)) {
+    const term from = t.element(1), request = t.element(2);
+    if (request.is_atom("info"))
+      home().reply(pid(), from, describe(more_info()));
+    else if (request.is_atom("head"))
+      home().reply(pid(), from, wiring_.head);
+    else
+      home().reply(pid(), from,
+                   term::tuple({atom("error"),
+                                term::tuple({atom("unknown_request"),
+                                             request})}));
+  }
+}
+
+term member::describe(std::vector<std::pair<term, term>> more) {
+  const auto number_of = [](std::uint64_t n) {
+    return term::integer(static_cast<std::int64_t>(n));
+  };
+  std::size_t held = 0;
+  for (auto& e : wiring_.in)
+    for (const message* i = e.held.front(); i != nullptr; i = i->next)
+      ++held;
+  take_credit_in();
+  const bool is_blocked
+      = !wiring_.out.empty()
+        && std::none_of(wiring_.out.begin(), wiring_.out.end(),
+                        [](const out_edge& e) { return e.has_credit(); });
+  std::vector<std::pair<term, term>> all{
+      {atom("role"), role()},
+      {atom("name"), name_in_template_},
+      {atom("queue"), number_of(queued_data() + held)},
+      {atom("control"), number_of(queued_control())},
+      {atom("in"), number_of(in_)},
+      {atom("out"), number_of(out_)},
+      {atom("dropped"), number_of(dropped_.load(std::memory_order_relaxed))},
+      {atom("status"), atom(is_suspended() ? "suspended" : "running")},
+      {atom("blocked"), atom(is_blocked ? "true" : "false")}};
+  for (auto& m : more)
+    all.push_back(std::move(m));
+  return term::map(all);
+}
+
+// ---- Credit -----------------------------------------------------------------
+
+void member::take_credit_in() {
+  if (!has_credit_in_.load(std::memory_order_acquire))
+    return;
+  std::vector<returned_credit> came;
+  {
+    const std::lock_guard guard(inbox_);
+    came.swap(credit_in_);
+    has_credit_in_.store(false, std::memory_order_relaxed);
+  }
+  const auto apply = [](out_edge& e, const returned_credit& c) {
+    if (e.own_number != c.edge)
+      return;
+    if (c.attached) {
+      e.number = *c.attached;
+      e.window = c.units;
+      e.sent = e.returned = 0;
+    } else {
+      e.returned = std::min(e.sent, e.returned + c.units);
+    }
+  };
+  for (const auto& c : came) {
+    for (auto& e : wiring_.out)
+      apply(e, c);
+    if (wiring_.receiver)
+      apply(*wiring_.receiver, c);
+  }
+}
+
+// At least one edge with credit, or nothing to wait for. Who waits says so
+// before it looks again, so that a receiver that gives back in between kicks.
+bool member::can_take_data() {
+  take_credit_in();
+  const auto has = [](const out_edge& e) { return e.has_credit(); };
+  if (wiring_.receiver && !wiring_.receiver->has_credit())
+    return false;
+  if (wiring_.out.empty()
+      || std::any_of(wiring_.out.begin(), wiring_.out.end(), has))
+    return true;
+  for (auto& e : wiring_.out)
+    if (e.local)
+      e.local->sender_waits.store(true);
+  return std::any_of(wiring_.out.begin(), wiring_.out.end(), has);
+}
+
+bool member::all_have_credit() {
+  take_credit_in();
+  bool all = true;
+  for (auto& e : wiring_.out) {
+    if (e.has_credit())
+      continue;
+    if (e.local)
+      e.local->sender_waits.store(true);
+    all = all && e.has_credit();
+  }
+  return all;
+}
+
+void member::wait_for_credit(out_edge& e) {
+  take_credit_in();
+  while (!e.has_credit()) {
+    if (e.local)
+      e.local->sender_waits.store(true);
+    block([&] {
+      return e.has_credit()
+             || has_credit_in_.load(std::memory_order_acquire);
+    });
+    take_credit_in();
+  }
+}
+
+void member::give_back(in_edge& e, bool all) noexcept {
+  if (e.owed == 0 || (!all && e.owed * 4 < e.window))
+    return;
+  const std::uint64_t units = std::exchange(e.owed, 0);
+  if (e.local) {
+    e.local->returned.store(
+        e.local->returned.load(std::memory_order_relaxed) + units);
+    if (e.local->sender_waits.load()
+        && e.local->sender_waits.exchange(false))
+      e.local->sender->kick();
+  } else if (e.from) {
+    home().send_message(pid(), *e.from, own::credit(e.sender_number, units));
+  }
+}
+
+void member::run_ended() noexcept {
+  for (auto& e : wiring_.in)
+    if (e.owed > 0)
+      give_back(e, e.local || e.is_relay);
+}
+
+in_edge* member::find_in(std::uint32_t n) noexcept {
+  if (wiring_.in.size() == 1 && wiring_.in.front().number == n)
+    return &wiring_.in.front();
+  for (auto& e : wiring_.in)
+    if (e.number == n)
+      return &e;
+  return nullptr;
+}
+
+in_edge& member::add_in_edge(in_edge e) {
+  wiring_.in.push_back(std::move(e));
+  return wiring_.in.back();
+}
+
+void member::drop_in_edges_from(const esp::pid& sender) {
+  std::erase_if(wiring_.in,
+                [&](const in_edge& e) { return e.from == sender; });
+}
+
+// ---- Data -------------------------------------------------------------------
+
+void member::handle_data(message_ptr m) {
+  if (m->edge != node::no_edge)
+    if (in_edge* const e = find_in(m->edge)) {
+      if (e->is_held) {
+        e->held.push_back(std::move(m));
+        return;
+      }
+      if (m->kind == what::barrier)
+        return take_barrier(*e, m->value.as<term>());
+      e->owed += m->units;
+      give_back(*e, false);
+    }
+  if (m->kind == what::flush)
+    return pass_barrier(m->value.as<term>());
+  if (m->kind == what::barrier)
+    return; // from nobody that we know
+  take_datum(std::move(m));
+}
+
+void member::take_datum(message_ptr m) {
+  ++in_;
+  env_ = std::move(m->env);
+  if (is_debugged())
+    debug_in(m->value.to_term());
+  take(m->value);
+  env_.reset();
+}
+
+// Edges that the barrier has come on wait for the others; then it goes on, and
+// what waited is taken up, in the order of each edge.
+void member::take_barrier(in_edge& e, const term& caller) {
+  e.is_held = true;
+  if (++held_ < wiring_.in.size())
+    return;
+  pass_barrier(caller);
+  held_ = 0;
+  node::message_list all;
+  for (auto& i : wiring_.in) {
+    i.is_held = false;
+    all.append(std::move(i.held));
+  }
+  unread(std::move(all));
+}
+
+void member::pass_barrier(const term& caller) {
+  try {
+    flush_task();
+    for (auto& e : wiring_.out) {
+      if (e.local) {
+        auto m = make(what::barrier, caller);
+        m->edge = e.number;
+        e.local->receiver->push(std::move(m), lane::data);
+      } else {
+        home().send_message(pid(), e.to, own::barrier(e.number, caller));
+      }
+    }
+    if (wiring_.out.empty())
+      if (const auto to = caller.element(0).as_pid())
+        home().send_message(
+            pid(), *to,
+            own::flushed(caller.element(1), wiring_.last_tier));
+  } catch (const exit_signal&) { // noted already; run() ends it
+  }
+}
+
+void member::emit(datum d) {
+  check_exit();
+  ++out_;
+  auto& out = wiring_.out;
+  if (out.empty())
+    return deliver_result(std::move(d));
+  switch (wiring_.how.how) {
+  case dataflow::method::broadcast:
+    for (std::size_t i = 0; i + 1 < out.size(); ++i)
+      send_on(out[i], d.share());
+    return send_on(out.back(), std::move(d));
+  case dataflow::method::round_robin:
+    if (next_ >= out.size())
+      next_ = 0;
+    return send_on(out[next_++], std::move(d));
+  case dataflow::method::random:
+    random_ ^= random_ << 13;
+    random_ ^= random_ >> 17;
+    random_ ^= random_ << 5;
+    // The high half of a product: uniform over all workers, without a bias
+    // towards the first that a remainder would have.
+    return send_on(out[(std::uint64_t{random_} * out.size()) >> 32],
+                   std::move(d));
+  case dataflow::method::hash:
+    return send_on(out[hash_of(d) % out.size()], std::move(d));
+  }
+}
+
+bool member::emit_to(std::string_view target, datum d) {
+  check_exit();
+  for (auto& e : wiring_.out)
+    if (e.target == target) {
+      ++out_;
+      send_on(e, std::move(d));
+      return true;
+    }
+  return false;
+}
+
+std::size_t member::hash_of(const datum& d) const {
+  const term t = d.to_term();
+  if (wiring_.how.element && *wiring_.how.element < t.arity()
+      && t.kind() == kind::tuple)
+    return t.element(*wiring_.how.element).hash();
+  if (wiring_.how.key)
+    if (const auto v = t.get(*wiring_.how.key))
+      return v->hash();
+  return t.hash();
+}
+
+void member::send_on(out_edge& e, datum d) {
+  if (!e.has_credit())
+    wait_for_credit(e);
+  if (e.is_metered())
+    ++e.sent;
+  if (is_debugged())
+    debug_out(d.to_term(), e.local ? term(e.local->receiver->pid())
+                                   : term(e.to));
+  if (e.local) {
+    auto m = std::make_unique<message>(what::data, std::move(d));
+    m->edge = e.number;
+    m->units = 1;
+    m->env = env_;
+    e.local->receiver->push(std::move(m), lane::data);
+    return;
+  }
+  home().send_message(pid(), e.to,
+                      own::data(e.number, 1, env_, d.to_term()));
+}
+
+void member::deliver_result(datum d) {
+  if (env_ && env_->call)
+    return home().reply(pid(), *env_->call, d.to_term());
+  if (!wiring_.receiver)
+    return;
+  out_edge& e = *wiring_.receiver;
+  if (e.what == out_edge::kind::member)
+    return send_on(e, wiring_.tag
+                          ? datum::of(term::tuple({*wiring_.tag, d.to_term()}))
+                          : std::move(d));
+  const term r = wiring_.tag ? term::tuple({*wiring_.tag, d.to_term()})
+                             : d.to_term();
+  if (is_debugged())
+    debug_out(r, e.what == out_edge::kind::plain_pid ? term(e.to)
+                                                     : term(e.to_name));
+  const atom at = e.what == out_edge::kind::plain_pid ? e.to.node : e.to_node;
+  // A plain receiver gives no credit; the connection's high-water mark is
+  // what keeps us from filling this machine.
+  if (const auto p = at == home().name() ? nullptr
+                                         : home().connections().find(at);
+      p && p->is_congested()) {
+    const node::process_ptr me(this);
+    std::shared_ptr<std::atomic<bool>> drained
+        = std::make_shared<std::atomic<bool>>(false);
+    p->on_drain([me, drained] {
+      drained->store(true);
+      me->kick();
+    });
+    block([&] { return drained->load(); });
+  }
+  if (e.what == out_edge::kind::plain_pid)
+    home().send_message(pid(), e.to, r);
+  else
+    home().send_message(pid(), e.to_name, e.to_node, r);
+}
+
+void member::attach_receiver() {
+  auto& r = wiring_.receiver;
+  if (!r || r->what != out_edge::kind::member)
+    return;
+  r->window = 0; // until the head has answered
+  home().send_message(pid(), r->to, own::attach(pid(), r->own_number));
+}
+
+// ---- The end ----------------------------------------------------------------
+
+void member::fail(const term& reason) { finish(reason); }
+
+void member::fired_with(const term& reason) {
+  if (switch_)
+    switch_->member_ended(*this, reason);
+}
+
+void member::ended(const term&) {
+  // The links of an edge hold both its processes; each lets go of its own.
+  wiring_ = {};
+  env_.reset();
+}
+
+} // namespace esp::coop

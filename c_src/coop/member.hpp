@@ -1,0 +1,117 @@
+// What a head and a co-op node have in common: edges in and out with credit,
+// a dataflow method, the barrier, and messages of the project's own tag.
+
+#pragma once
+
+#include "coop/edge.hpp"
+#include "coop/spec.hpp"
+#include "otp/special_process.hpp"
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace esp::coop {
+
+class kill_switch;
+using kill_switch_ptr = boost::intrusive_ptr<kill_switch>;
+
+// The edges of one member, made where the co-op is made and handed over.
+struct wiring {
+  std::vector<in_edge> in;
+  std::vector<out_edge> out; // empty: the last tier
+  dataflow how;
+  std::optional<out_edge> receiver; // of the last tier
+  std::optional<term> tag;
+  std::size_t last_tier = 0; // nodes in the co-op's last tier
+  std::uint64_t window = 1'000; // of edges that are made later
+  pid head;
+};
+
+class member : public otp::special_process {
+public:
+  member(node::node& home, std::uint64_t number, atom name,
+         std::size_t max_queue);
+  ~member() override;
+
+  atom name_in_template() const noexcept { return name_in_template_; }
+
+  // From the process that makes the co-op, before data can come.
+  void wire(std::unique_ptr<wiring> w);
+  // Whose members it is of. Before it runs.
+  void join(kill_switch_ptr k);
+
+  // For outlets, on this member's fiber, during a call of its task. Blocks;
+  // throws exit_signal.
+  void emit(datum d);
+  bool emit_to(std::string_view node, datum d); // false: no such node
+
+protected:
+  // One datum, its credit given back; env() is its envelope.
+  virtual void take(datum& d) = 0;
+  // The task's flush, before a barrier goes on.
+  virtual void flush_task() {}
+
+  const node::envelope_ptr& env() const noexcept { return env_; }
+  // Ends it with what is being thrown; the one place for that.
+  void fail(const term& reason);
+  std::uint64_t window() const noexcept { return wiring_.window; }
+  term describe(std::vector<std::pair<term, term>> more);
+  virtual std::vector<std::pair<term, term>> more_info() { return {}; }
+  virtual atom role() const = 0;
+  void pass_barrier(const term& caller);
+  void send_on(out_edge& e, datum d);
+  bool all_have_credit();
+  in_edge& add_in_edge(in_edge e);
+  void drop_in_edges_from(const esp::pid& sender);
+
+  void handle_data(node::message_ptr m) final;
+  void handle_request(node::message& m) override;
+  std::optional<std::pair<node::message_ptr, node::lane>>
+  accept_own(term message) override;
+  std::optional<std::pair<node::message_ptr, node::lane>>
+  accept(term message, const std::optional<esp::pid>& from) override;
+  bool can_take_data() override;
+  void run_ended() noexcept override;
+  void ended(const term& reason) override;
+  void fired_with(const term& reason) override;
+
+  kill_switch_ptr switch_;
+
+private:
+  // Credit, or the answer to an attach, as it came from another home.
+  struct returned_credit {
+    std::uint32_t edge;
+    std::uint64_t units;
+    std::optional<std::uint32_t> attached; // the number that the head gave
+  };
+
+  void take_datum(node::message_ptr m);
+  void take_barrier(in_edge& e, const term& caller);
+  void give_back(in_edge& e, bool all) noexcept;
+  in_edge* find_in(std::uint32_t number) noexcept;
+  void take_credit_in();
+  void wait_for_credit(out_edge& e);
+  void deliver_result(datum d);
+  void attach_receiver();
+  std::size_t hash_of(const datum& d) const;
+
+  const atom name_in_template_;
+  const std::size_t max_queue_;
+  wiring wiring_;
+  node::envelope_ptr env_;
+  std::uint32_t next_ = 0;          // of round_robin
+  std::uint32_t random_ = 0x9E3779B9; // xorshift, seeded with the number
+  std::uint32_t held_ = 0;          // in edges a barrier has come on
+  std::uint64_t in_ = 0, out_ = 0;
+  std::atomic<std::uint64_t> dropped_{0};
+
+  spinlock inbox_; // guards the two below
+  std::vector<returned_credit> credit_in_;
+  std::unique_ptr<wiring> new_wiring_;
+  std::atomic<bool> has_credit_in_{false};
+};
+
+using member_ptr = boost::intrusive_ptr<member>;
+
+} // namespace esp::coop

@@ -1,0 +1,70 @@
+#include "coop/own_messages.hpp"
+
+namespace esp::coop::own {
+
+namespace {
+
+const atom tag("$coop");
+
+term number(std::uint64_t n) {
+  return term::integer(static_cast<std::int64_t>(n));
+}
+
+term write_envelope(const node::envelope_ptr& env) {
+  if (!env)
+    return {};
+  std::vector<std::pair<term, term>> pairs;
+  if (env->call)
+    pairs.emplace_back(atom("call"), *env->call);
+  if (env->token)
+    pairs.emplace_back(atom("token"), *env->token);
+  return term::map(pairs);
+}
+
+} // namespace
+
+term data(std::uint32_t edge, std::uint64_t units,
+          const node::envelope_ptr& env, const term& datum) {
+  static const atom data_("data");
+  return term::tuple({tag, data_, number(edge), number(units),
+                      write_envelope(env), datum});
+}
+
+term barrier(std::uint32_t edge, const term& caller) {
+  static const atom barrier_("barrier");
+  return term::tuple({tag, barrier_, number(edge), caller});
+}
+
+term credit(std::uint32_t edge, std::uint64_t units) {
+  static const atom credit_("credit");
+  return term::tuple({tag, credit_, number(edge), number(units)});
+}
+
+term attach(const pid& who, std::uint32_t edge) {
+  static const atom attach_("attach"), edge_("edge");
+  return term::tuple({tag, attach_, who, number(edge), edge_});
+}
+
+term attached(std::uint32_t edge, std::uint32_t head_edge,
+              std::uint64_t units) {
+  static const atom attached_("attached");
+  return term::tuple(
+      {tag, attached_, number(edge), number(head_edge), number(units)});
+}
+
+term flushed(const term& reference, std::size_t total) {
+  static const atom flushed_("flushed");
+  return term::tuple({tag, flushed_, reference, number(total)});
+}
+
+node::envelope_ptr read_envelope(const term& t) {
+  if (t.kind() != kind::map)
+    return nullptr;
+  auto* const e = new node::envelope;
+  const node::envelope_ptr held(e);
+  e->call = t.get("call");
+  e->token = t.get("token");
+  return held;
+}
+
+} // namespace esp::coop::own

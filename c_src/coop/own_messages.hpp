@@ -1,0 +1,24 @@
+// The project's own messages, as doc/messages.md has them: built in one place.
+
+#pragma once
+
+#include "esp/term.hpp"
+#include "node/message.hpp"
+
+#include <cstdint>
+
+namespace esp::coop::own {
+
+term data(std::uint32_t edge, std::uint64_t units,
+          const node::envelope_ptr& env, const term& datum);
+term barrier(std::uint32_t edge, const term& caller);
+term credit(std::uint32_t edge, std::uint64_t units);
+term attach(const pid& who, std::uint32_t edge);
+term attached(std::uint32_t edge, std::uint32_t head_edge,
+              std::uint64_t units);
+term flushed(const term& reference, std::size_t total);
+
+// [] or a map with call and token; null for the former.
+node::envelope_ptr read_envelope(const term& t);
+
+} // namespace esp::coop::own

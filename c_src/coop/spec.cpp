@@ -1,0 +1,198 @@
+#include "coop/spec.hpp"
+
+#include <algorithm>
+#include <map>
+
+namespace esp::coop {
+
+namespace {
+
+const atom undefined("undefined");
+
+term bad_node(atom name, term cause) {
+  return term::tuple({atom("bad_node"), name, std::move(cause)});
+}
+term bad_spec(const char* what) {
+  return term::tuple({atom("bad_spec"), atom(what)});
+}
+
+std::optional<dataflow> read_dataflow(const term& t) {
+  dataflow d;
+  if (t.is_atom("broadcast"))
+    return d;
+  if (t.is_atom("round_robin"))
+    d.how = dataflow::method::round_robin;
+  else if (t.is_atom("random"))
+    d.how = dataflow::method::random;
+  else if (t.is_tagged("hash", 2)) {
+    d.how = dataflow::method::hash;
+    const term by = t.element(1);
+    if (by.is_tagged("element", 2)) {
+      const auto n = by.element(1).as_integer();
+      if (!n || *n < 1)
+        return std::nullopt;
+      d.element = static_cast<std::size_t>(*n - 1);
+    } else if (by.is_tagged("key", 2)) {
+      d.key = by.element(1);
+    } else if (!by.is_atom("all")) {
+      return std::nullopt;
+    }
+  } else {
+    return std::nullopt;
+  }
+  return d;
+}
+
+std::optional<term> read_task(const term& t, node_spec& n,
+                              const plugin::task_table& tasks) {
+  const auto plugin_name = t.get("plugin"), task_name = t.get("task");
+  if (!plugin_name || !task_name || !plugin_name->as_atom()
+      || !task_name->as_atom())
+    return bad_spec("task");
+  n.plugin_name = *plugin_name->as_atom();
+  n.task_name = *task_name->as_atom();
+  n.task.from = tasks.find(n.plugin_name.name());
+  if (!n.task.from)
+    return bad_node(n.name, term::tuple({atom("no_plugin"), n.plugin_name}));
+  n.task.entry = n.task.from->find(n.task_name.name());
+  if (n.task.entry == nullptr)
+    return bad_node(n.name, term::tuple({atom("no_task"), n.plugin_name,
+                                         n.task_name}));
+  n.args = t.get("args").value_or(term(undefined));
+  n.stack = n.task.entry->options.stack;
+  if (const auto stack = t.get("stack")) {
+    const auto bytes = stack->as_integer();
+    if (!bytes || *bytes < 16'384 || *bytes > (std::int64_t{1} << 30))
+      return bad_node(n.name, term::tuple({atom("bad_stack"), *stack}));
+    n.stack = static_cast<std::size_t>(*bytes);
+  }
+  return std::nullopt;
+}
+
+std::optional<term> read_node(const term& t, node_spec& n,
+                              const plugin::task_table& tasks) {
+  const auto name = t.get("name"), home = t.get("home"), how = t.get("dataflow");
+  if (!name || !name->as_atom() || !home || !how)
+    return bad_spec("node");
+  n.name = *name->as_atom();
+  n.is_native = home->is_atom("native");
+  if (n.is_native)
+    if (auto wrong = read_task(t, n, tasks))
+      return wrong;
+  const auto d = read_dataflow(*how);
+  if (d)
+    n.how = *d;
+  else if (n.is_native)
+    return bad_node(n.name, term::tuple({atom("bad_dataflow"), *how}));
+  return std::nullopt;
+}
+
+bool read_receiver(const term& t, receiver_spec& r) {
+  if (t.is_atom("none"))
+    return true;
+  if (t.is_tagged("name", 3)) {
+    const auto name = t.element(1).as_atom(), at = t.element(2).as_atom();
+    if (!name || !at)
+      return false;
+    r = {receiver_spec::kind::name, {}, *name, *at};
+    return true;
+  }
+  const bool is_coop = t.is_tagged("coop", 2);
+  const auto p = t.arity() == 2 ? t.element(1).as_pid() : std::nullopt;
+  if (!p || (!is_coop && !t.is_tagged("pid", 2)))
+    return false;
+  r.what = is_coop ? receiver_spec::kind::coop : receiver_spec::kind::pid;
+  r.to = *p;
+  return true;
+}
+
+template <class T>
+bool read_count(const term& t, std::string_view key, T& into) {
+  const auto v = t.get(key);
+  if (!v)
+    return true;
+  const auto n = v->as_integer();
+  if (!n || *n < 1 || *n > 0x7FFFFFFF)
+    return false;
+  into = static_cast<T>(*n);
+  return true;
+}
+
+} // namespace
+
+std::variant<spec, term> read_spec(const term& t,
+                                   const plugin::task_table& tasks) {
+  spec s;
+  const auto nodes = t.get("nodes"), edges = t.get("edges");
+  const auto node_list = nodes ? nodes->as_list() : std::nullopt;
+  const auto edge_list = edges ? edges->as_list() : std::nullopt;
+  if (!node_list || node_list->empty() || !edge_list)
+    return bad_spec("nodes");
+  std::map<atom, std::size_t> places;
+  for (const term& n : *node_list) {
+    node_spec one;
+    if (auto wrong = read_node(n, one, tasks))
+      return *wrong;
+    if (!places.emplace(one.name, s.nodes.size()).second)
+      return term::tuple({atom("duplicate_node"), one.name});
+    s.nodes.push_back(std::move(one));
+  }
+  for (const term& e : *edge_list) {
+    const auto from = e.arity() == 2 ? e.element(0).as_atom() : std::nullopt;
+    const auto to = e.arity() == 2 ? e.element(1).as_atom() : std::nullopt;
+    if (!from || !to)
+      return bad_spec("edges");
+    for (const atom name : {*from, *to})
+      if (!places.contains(name))
+        return term::tuple({atom("unknown_node"), name});
+    s.edges.emplace_back(places[*from], places[*to]);
+  }
+  if (!read_count(t, "window", s.window)
+      || !read_count(t, "max_queue", s.max_queue)
+      || !read_count(t, "max_queue_bytes", s.max_queue_bytes))
+    return bad_spec("limits");
+  if (const auto name = t.get("name"); name && !name->is_atom("undefined")) {
+    if (!name->as_atom())
+      return bad_spec("name");
+    s.name = *name->as_atom();
+  }
+  if (!read_receiver(t.get("receiver").value_or(term(atom("none"))),
+                     s.receiver))
+    return bad_spec("receiver");
+  if (const auto tag = t.get("tag"); tag && tag->is_tagged("tag", 2))
+    s.tag = tag->element(1);
+  for (const auto& [from, to] : s.edges) {
+    const node_spec &f = s.nodes[from], &g = s.nodes[to];
+    if (f.is_native && g.is_native && !f.task.entry->emits.empty()
+        && !f.task.entry->emits.intersects(g.task.entry->accepts))
+      return term::tuple({atom("type_mismatch"), f.name, g.name});
+  }
+  return s;
+}
+
+std::vector<std::size_t> spec::entries() const {
+  std::vector<bool> has_in(nodes.size());
+  for (const auto& [from, to] : edges)
+    has_in[to] = true;
+  std::vector<std::size_t> found;
+  for (std::size_t i = 0; i < nodes.size(); ++i)
+    if (!has_in[i])
+      found.push_back(i);
+  return found;
+}
+
+std::size_t spec::last_tier() const {
+  std::vector<bool> has_out(nodes.size());
+  for (const auto& [from, to] : edges)
+    has_out[from] = true;
+  return static_cast<std::size_t>(
+      std::count(has_out.begin(), has_out.end(), false));
+}
+
+bool spec::head_is_native() const {
+  const auto all = entries();
+  return std::all_of(all.begin(), all.end(),
+                     [this](std::size_t i) { return nodes[i].is_native; });
+}
+
+} // namespace esp::coop

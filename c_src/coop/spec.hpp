@@ -1,0 +1,65 @@
+// What a co-op is to be: the Spec of doc/messages.md as a value, checked, with
+// an error that names the node and the cause.
+
+#pragma once
+
+#include "esp/term.hpp"
+#include "plugin/task_table.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace esp::coop {
+
+struct dataflow {
+  enum class method { broadcast, round_robin, random, hash };
+  method how = method::broadcast;
+  // Of hash: the part of the datum that decides. The first of
+  // all | {element, N} | {key, K} that applies.
+  std::optional<std::size_t> element; // from 0
+  std::optional<term> key;
+};
+
+struct node_spec {
+  atom name;
+  bool is_native = false;
+  plugin::task_ref task; // native only, as the rest
+  atom plugin_name, task_name;
+  term args;
+  std::size_t stack = 0;
+  esp::coop::dataflow how;
+};
+
+struct receiver_spec {
+  enum class kind { none, pid, name, coop };
+  kind what = kind::none;
+  pid to;
+  atom name, node;
+};
+
+struct spec {
+  std::vector<node_spec> nodes;
+  std::vector<std::pair<std::size_t, std::size_t>> edges; // places in `nodes`
+  std::uint32_t window = 1'000;
+  std::size_t max_queue = 10'000;
+  std::size_t max_queue_bytes = 64u << 20;
+  atom name; // '' if it has none
+  receiver_spec receiver;
+  std::optional<term> tag;
+
+  // Nodes without an incoming, without an outgoing edge; in order.
+  std::vector<std::size_t> entries() const;
+  std::size_t last_tier() const;
+  bool head_is_native() const;
+};
+
+// The spec, or the Reason of {error, Reason}. Tasks are looked up, and the
+// types on both ends of each edge compared.
+std::variant<spec, term> read_spec(const term& t,
+                                   const plugin::task_table& tasks);
+
+} // namespace esp::coop

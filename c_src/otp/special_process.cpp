@@ -1,0 +1,254 @@
+#include "otp/special_process.hpp"
+
+#include "base/log.hpp"
+#include "esp/process.hpp"
+#include "otp/release.hpp"
+
+#include <cstring>
+
+namespace esp::otp {
+
+namespace {
+
+const atom ok("ok"), error_("error"), true_("true"), false_("false");
+const atom own_tag("$coop");
+
+bool ends_with_atom(const term& t, std::string_view name) {
+  const auto b = t.bytes();
+  return b.size() > name.size()
+         && std::memcmp(b.data() + b.size() - name.size(), name.data(),
+                        name.size())
+                == 0;
+}
+
+term error(term reason) { return term::tuple({error_, std::move(reason)}); }
+
+} // namespace
+
+std::pair<node::message_ptr, node::lane> special_process::control(term t) {
+  return {std::make_unique<node::message>(node::what::control,
+                                          datum::of(std::move(t))),
+          node::lane::control};
+}
+
+std::pair<node::message_ptr, node::lane> special_process::data(term t) {
+  return {std::make_unique<node::message>(node::what::data,
+                                          datum::of(std::move(t))),
+          node::lane::data};
+}
+
+std::optional<std::pair<node::message_ptr, node::lane>>
+special_process::accept(term m, const std::optional<esp::pid>&) {
+  if (m.kind() == kind::tuple) {
+    if (const auto tag = m.element(0).as_atom_name()) {
+      if (*tag == "$coop")
+        return accept_own(std::move(m));
+      if (m.is_tagged("system", 3) || m.is_tagged("get_modules", 2))
+        return control(std::move(m));
+      if (m.is_tagged("EXIT", 3)) {
+        base::log(base::log_level::notice, "a plain message dropped by "
+                                        + term(pid()).to_string() + ": "
+                                        + m.to_string(200));
+        return std::nullopt;
+      }
+    } else if (m.arity() == 3 && ends_with_atom(m, "get_modules")
+               && m.element(2).is_atom("get_modules")
+               && m.element(0).kind() == kind::pid) {
+      return control(std::move(m));
+    }
+  }
+  return data(std::move(m));
+}
+
+void special_process::handle_control(node::message& m) {
+  if (m.kind != node::what::control || m.value.empty()
+      || !m.value.holds<term>())
+    return handle_request(m);
+  const term t = m.value.as<term>();
+  if (t.is_tagged("system", 3)) {
+    try {
+      system_message(t.element(1), t.element(2));
+    } catch (const exit_signal& e) {
+      (void)e; // noted already; run() ends it
+    }
+    return;
+  }
+  const auto all = [this] {
+    std::vector<term> names;
+    for (const atom a : modules())
+      names.emplace_back(a);
+    return term::list(names);
+  };
+  if (t.is_tagged("get_modules", 2)) {
+    if (const auto to = t.element(1).as_pid())
+      home().send_message(pid(), *to, term::tuple({atom("modules"), all()}));
+    return;
+  }
+  if (t.arity() == 3 && t.element(2).is_atom("get_modules"))
+    return home().reply(pid(), t.element(1), all());
+  handle_request(m);
+}
+
+// sys's own requests; see handle_system_msg/6 in sys.erl. Funs run on the
+// caller's node, since closures can run nowhere else.
+void special_process::system_message(const term& from, const term& request) {
+  const auto answer_with = [&](const term& a) {
+    home().reply(pid(), from, a);
+  };
+  if (request.is_atom("get_state"))
+    return answer_with(get_state(from));
+  if (request.is_tagged("replace_state", 2))
+    return answer_with(replace(from, request.element(1)));
+  if (request.is_atom("get_status"))
+    return answer_with(get_status());
+  if (request.is_atom("suspend")) {
+    set_suspended(true);
+    return answer_with(ok);
+  }
+  if (request.is_atom("resume")) {
+    set_suspended(false);
+    return answer_with(ok);
+  }
+  if (request.is_tagged("terminate", 2)) {
+    answer_with(ok);
+    return terminate(request.element(1));
+  }
+  if (request.is_tagged("debug", 2))
+    return answer_with(debug_request(request.element(1)));
+  answer_with(error(term::tuple({atom("unknown_system_msg"), request})));
+}
+
+term special_process::get_state(const term& from) {
+  const auto caller = from.element(0).as_pid();
+  const answer a = state();
+  if (const auto* no = std::get_if<refusal>(&a))
+    return error(no->reason);
+  const term& s = std::get<term>(a);
+  return caller && wraps_state(caller->node) ? term::tuple({ok, s}) : s;
+}
+
+term special_process::replace(const term& from, const term& fun) {
+  const auto caller = from.element(0).as_pid();
+  const answer a = state();
+  if (const auto* no = std::get_if<refusal>(&a))
+    return error(no->reason);
+  const auto failed = [&](const term& why) {
+    return error(term::tuple({atom("callback_failed"), fun, why}));
+  };
+  if (!caller)
+    return failed(term::tuple({error_, atom("badarg")}));
+  const auto applied = apply_at(caller->node, fun, std::get<term>(a));
+  if (const auto* no = std::get_if<refusal>(&applied))
+    return failed(no->reason);
+  const answer now = replace_state(std::get<term>(applied));
+  if (const auto* no = std::get_if<refusal>(&now))
+    return error(no->reason);
+  const term& s = std::get<term>(now);
+  return wraps_state(caller->node) ? term::tuple({ok, s}) : s;
+}
+
+term special_process::get_status() {
+  static const atom status_("status"), module_("module"),
+      initial("$initial_call"), ancestors("$ancestors"), running_("running"),
+      suspended("suspended"), header("header"), list_("data");
+  std::vector<term> dictionary;
+  if (const auto* o = where_from()) {
+    dictionary.push_back(term::tuple({initial, o->initial_call}));
+    dictionary.push_back(term::tuple({ancestors, term::list(o->ancestors)}));
+  }
+  const esp::pid me = pid();
+  const term parent_pid = parent_ ? term(*parent_) : term(me);
+  std::vector<term> facts;
+  facts.push_back(term::tuple(
+      {term::string("Status"), is_suspended() ? suspended : running_}));
+  facts.push_back(term::tuple({term::string("Parent"), parent_pid}));
+  for (auto& [name, value] : status())
+    facts.push_back(term::tuple({term::string(name), value}));
+  const answer a = state();
+  const term shown = std::holds_alternative<term>(a)
+                         ? std::get<term>(a)
+                         : std::get<refusal>(a).reason;
+  const std::string head = "Status for " + std::string(module().name()) + " "
+                           + term(me).to_string();
+  const term misc = term::list(
+      {term::tuple({header, term::string(head)}),
+       term::tuple({list_, term::list(facts)}),
+       term::tuple({list_, term::list({term::tuple(
+                               {term::string("State"), shown})})})});
+  return term::tuple(
+      {status_, me, term::tuple({module_, module()}),
+       term::list({term::list(dictionary),
+                   is_suspended() ? suspended : running_, parent_pid,
+                   debug_ ? debug_->options() : term(), misc})});
+}
+
+term special_process::debug_request(const term& r) {
+  const auto get = [this]() -> debug& {
+    if (!debug_)
+      debug_ = std::make_unique<debug>();
+    return *debug_;
+  };
+  const auto done = [this](const term& reply) {
+    if (debug_ && debug_->is_idle())
+      debug_.reset();
+    return reply;
+  };
+  if (r.is_atom("no_debug")) {
+    debug_.reset();
+    return ok;
+  }
+  if (!r.is_tagged("statistics", 2) && !r.is_tagged("log", 2)
+      && !r.is_tagged("trace", 2))
+    return term::tuple({atom("unknown_debug"), r});
+  const term what = r.element(1);
+  if (r.is_tagged("statistics", 2)) {
+    if (what.is_atom("true"))
+      return get().start_statistics(reductions()), ok;
+    if (what.is_atom("false"))
+      return get().stop_statistics(), done(ok);
+    if (what.is_atom("get"))
+      return done(get().statistics(reductions()));
+  } else if (r.is_tagged("log", 2)) {
+    if (what.is_atom("true"))
+      return get().log(10), ok; // sys's own default
+    if (what.is_tagged("true", 2))
+      if (const auto n = what.element(1).as_integer(); n && *n > 0)
+        return get().log(static_cast<std::size_t>(*n)), ok;
+    if (what.is_atom("false"))
+      return get().log(0), done(ok);
+    if (what.is_atom("get"))
+      return done(term::tuple({ok, get().events()}));
+    if (what.is_atom("print")) {
+      const auto events = get().events().as_list().value_or(std::vector<term>{});
+      for (const term& e : events)
+        print(debug::print(pid(), e));
+      return done(ok);
+    }
+  } else if (what.is_atom("true") || what.is_atom("false")) {
+    return get().trace(what.is_atom("true")), done(ok);
+  }
+  return done(term::tuple({atom("unknown_debug"), r}));
+}
+
+void special_process::debug_in(const term& message) {
+  if (debug_ && debug_->in(message))
+    print(debug::print(pid(), term::tuple({atom("in"), message})));
+}
+
+void special_process::debug_out(const term& message, const term& to) {
+  if (debug_ && debug_->out(message, to))
+    print(debug::print(pid(), term::tuple({atom("out"), message, to})));
+}
+
+// An io_request whose reply nobody waits for: it is to go to a pid that never
+// was, so that it does not come back as data.
+void special_process::print(const std::string& text) {
+  const esp::pid to = leader();
+  home().send_message(
+      pid(), to,
+      term::tuple({atom("io_request"), home().pid_of(0), home().make_ref(),
+                   term::tuple({atom("put_chars"), atom("unicode"),
+                                term::binary(text)})}));
+}
+
+} // namespace esp::otp

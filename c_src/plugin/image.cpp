@@ -1,0 +1,139 @@
+#include "plugin/image.hpp"
+
+#include "plugin/elf.hpp"
+
+#include <cstdlib>
+#include <cxxabi.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <mutex>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <unordered_map>
+#include <utility>
+
+namespace esp::detail {
+
+void add_task(void* registry, const task_entry& entry) {
+  static_cast<std::vector<task_entry>*>(registry)->push_back(entry);
+}
+
+std::string_view type_name(const char* mangled) {
+  static std::mutex mutex;
+  static auto* const names = new std::unordered_map<std::string, std::string>;
+  const std::lock_guard lock(mutex);
+  auto [it, is_new] = names->try_emplace(mangled);
+  if (is_new) {
+    int status = 0;
+    char* const plain
+        = abi::__cxa_demangle(mangled, nullptr, nullptr, &status);
+    it->second = status == 0 ? plain : mangled;
+    std::free(plain);
+  }
+  return it->second;
+}
+
+} // namespace esp::detail
+
+namespace esp::plugin {
+
+namespace {
+
+// A file in memory that nobody else sees: the loader tells objects apart by
+// file, so each load is a new one, and the original may be replaced meanwhile.
+class private_copy {
+public:
+  explicit private_copy(const std::filesystem::path& from) {
+    const int in = ::open(from.c_str(), O_RDONLY | O_CLOEXEC);
+    if (in < 0)
+      return;
+    struct stat s{};
+    fd_ = ::memfd_create(from.filename().c_str(), MFD_CLOEXEC);
+    if (fd_ >= 0 && ::fstat(in, &s) == 0)
+      for (off_t at = 0; at < s.st_size;)
+        if (::sendfile(fd_, in, &at,
+                       static_cast<std::size_t>(s.st_size - at))
+            <= 0)
+          break;
+    ::close(in);
+  }
+  ~private_copy() {
+    if (fd_ >= 0)
+      ::close(fd_);
+  }
+  private_copy(const private_copy&) = delete;
+  private_copy& operator=(const private_copy&) = delete;
+
+  std::string path() const { return "/proc/self/fd/" + std::to_string(fd_); }
+  bool is_open() const { return fd_ >= 0; }
+  int release() { return std::exchange(fd_, -1); }
+
+private:
+  int fd_ = -1;
+};
+
+} // namespace
+
+result<std::shared_ptr<const image>>
+image::load(const std::filesystem::path& file) {
+  const auto needed = needed_libraries(file);
+  if (!needed)
+    return needed.error();
+  for (const auto& n : *needed)
+    if (n.starts_with("libboost_"))
+      return {errc::refused,
+              file.string() + " needs " + n
+                  + ": a plugin must not link Boost, the host has its own"};
+  private_copy copy(file);
+  if (!copy.is_open())
+    return {errc::io, "cannot read " + file.string()};
+  std::shared_ptr<image> i(new image);
+  i->handle_ = ::dlopen(copy.path().c_str(), RTLD_LOCAL | RTLD_NOW);
+  if (i->handle_ == nullptr) {
+    std::string why = ::dlerror();
+    if (const auto at = why.find(copy.path()); at != std::string::npos)
+      why.replace(at, copy.path().size(), file.string());
+    return {errc::refused, std::move(why)};
+  }
+  i->file_ = file;
+  const auto* entry = static_cast<const detail::plugin_entry*>(
+      ::dlsym(i->handle_, "esp_plugin_entry"));
+  if (entry == nullptr)
+    return {errc::malformed, file.string() + " has no ESP_PLUGIN"};
+  if (entry->abi != abi_number)
+    return {errc::refused, file.string() + " was built for ABI "
+                               + std::to_string(entry->abi)
+                               + ", this host has "
+                               + std::to_string(abi_number)};
+  i->name_ = entry->name;
+  i->version_ = entry->version;
+  if (const auto stem = file.stem().string(); stem != i->name_)
+    return {errc::malformed, file.string() + " calls itself " + i->name_
+                                 + ": the name in ESP_PLUGIN and the file's "
+                                   "base name must be one"};
+  entry->register_tasks(&i->tasks_);
+  // The descriptor's number must not come back while the object is mapped:
+  // the next copy would have the same path, and the loader would hand out the
+  // old object.
+  i->descriptor_ = copy.release();
+  return std::shared_ptr<const image>(std::move(i));
+}
+
+image::~image() {
+  tasks_.clear();
+  if (handle_ != nullptr)
+    ::dlclose(handle_);
+  if (descriptor_ >= 0)
+    ::close(descriptor_);
+}
+
+const detail::task_entry* image::find(std::string_view task) const noexcept {
+  for (const auto& t : tasks_)
+    if (t.name == task)
+      return &t;
+  return nullptr;
+}
+
+} // namespace esp::plugin

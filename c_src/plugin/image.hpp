@@ -1,0 +1,49 @@
+// One loaded version of a plugin, and its tasks. It stays mapped as long as
+// anything holds it: every process that runs one of its tasks does.
+
+#pragma once
+
+#include "esp/error.hpp"
+#include "esp/plugin.hpp"
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace esp::plugin {
+
+class image {
+public:
+  // Opens a private copy of `file`, so that the same path can be loaded again
+  // with other contents, after a look at what it needs: a plugin that links
+  // Boost would bring a second scheduler, one built for another ABI number
+  // would misread what it is handed. Errors say which, naming the file.
+  static result<std::shared_ptr<const image>>
+  load(const std::filesystem::path& file);
+
+  ~image();
+  image(const image&) = delete;
+  image& operator=(const image&) = delete;
+
+  const std::string& name() const noexcept { return name_; }
+  const std::string& version() const noexcept { return version_; }
+  const std::filesystem::path& file() const noexcept { return file_; }
+  const std::vector<detail::task_entry>& tasks() const noexcept {
+    return tasks_;
+  }
+  const detail::task_entry* find(std::string_view task) const noexcept;
+
+private:
+  image() = default;
+
+  void* handle_ = nullptr;
+  int descriptor_ = -1; // of the private copy
+  std::string name_, version_;
+  std::filesystem::path file_;
+  std::vector<detail::task_entry> tasks_;
+};
+
+using image_ptr = std::shared_ptr<const image>;
+
+} // namespace esp::plugin
