@@ -186,6 +186,7 @@ call(Coop, Datum, Timeout) ->
         Head -> call_head(Head, Datum, deadline(Timeout))
     end.
 
+-dialyzer({no_improper_lists, call_head/3}).
 call_head(Head, Datum, Deadline) ->
     Alias = monitor(process, Head, [{alias, reply_demonitor}]),
     Tag = [alias | Alias],

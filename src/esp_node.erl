@@ -294,7 +294,8 @@ handle_info({nodedown, CNode}, Owner = #owner{c_node = CNode, port = Port}) ->
     after ?LAST_WORDS ->
         {stop, noconnection, kill(Owner)}
     end;
-handle_info({'EXIT', Port, _Reason}, Owner = #owner{port = Port}) ->
+%% its exit status says more; or that of epmd, started on the way
+handle_info({'EXIT', Port, _Reason}, Owner) when is_port(Port) ->
     {noreply, Owner};
 handle_info(Message, Owner) ->
     coop_process:log_unexpected(?MODULE, Message),

@@ -4,7 +4,7 @@
 
 -include("esp_proper.hrl").
 
--export([all/0, init_per_suite/1, end_per_suite/1]).
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([a_flush_is_a_barrier_in_any_graph/1]).
 -export([order_is_kept_on_every_edge_of_any_graph/1]).
 -export([nothing_is_lost_or_doubled_by_choosing_dataflows/1]).
@@ -12,6 +12,9 @@
 -export([no_queue_exceeds_its_windows/1]).
 
 -define(LIMIT, 20_000).
+
+suite() ->
+    [{timetrap, {seconds, 120}}].
 
 all() ->
     [

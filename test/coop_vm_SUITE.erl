@@ -1,10 +1,13 @@
 %% Co-ops of Erlang tasks alone, on this VM, without any C-node.
 -module(coop_vm_SUITE).
 
--export([all/0, groups/0, init_per_suite/1, end_per_suite/1]).
+-export([all/0, suite/0, groups/0, init_per_suite/1, end_per_suite/1]).
 -compile([export_all, nowarn_export_all]).
 
 -import(esp_test_lib, [eventually/2, take/1, mailbox/0, down/1, pids/1, monitors/1]).
+
+suite() ->
+    [{timetrap, {seconds, 30}}].
 
 all() ->
     [{group, G} || G <- [data, flow_control, starting, ending, supervision, manners]].
