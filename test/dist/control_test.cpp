@@ -33,11 +33,9 @@ bytes body_of(const golden::signal& g) {
 }
 
 const golden::signal& named(std::string_view name) {
-  for (const auto* list : {&golden::built, &golden::built}) {
-    for (const auto& g : *list) {
-      if (g.name == name) {
-        return g;
-      }
+  for (const auto& g : golden::built) {
+    if (g.name == name) {
+      return g;
     }
   }
   REQUIRE_MESSAGE(false, name);
