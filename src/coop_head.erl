@@ -171,7 +171,7 @@ is_ours(Ref, #head{parent = Parent, switches = Switches, relays = Relays}) ->
 info(#head{name = Name, nodes = Nodes, edges = Edges, switches = Switches, relays = Relays}) ->
     #{
         role => head,
-        name => Name,
+        registered => Name,
         nodes => Nodes,
         edges => Edges,
         switches => maps:values(Switches),

@@ -764,7 +764,7 @@ a_name_is_as_good_as_the_pid(_) ->
             [1, 2, 3] = take(3),
             true = coop:is_live(Name),
             Coop = coop:head(Name),
-            #{name := my_coop} = coop:info(Name)
+            #{name := head, registered := my_coop} = coop:info(Name)
         end
      || Name <- [my_coop, {my_coop, node()}]
     ],
