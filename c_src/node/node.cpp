@@ -68,8 +68,8 @@ std::optional<ref> alias_of(const term& tag) {
 
 node::node(node_options o)
     : options_(std::move(o)), name_(options_.peers.node_name),
-      ref_salt_(std::random_device{}()), workers_(options_.workers),
-      peers_(make_peers(options_.peers, *this)) {
+      ref_salt_(std::random_device{}()),
+      peers_(make_peers(options_.peers, *this)), workers_(options_.workers) {
   workers_.on_pause([this] { flush(); });
   on_log = [](const process*, esp::level, const term&, const metadata&) {};
   on_crash = [](process&, const term&) {};
@@ -78,7 +78,7 @@ node::node(node_options o)
   };
 }
 
-node::~node() = default;
+node::~node() { peers_->stop(); } // no signal comes while the workers end
 
 result<void> node::start() {
   auto started = peers_->start();

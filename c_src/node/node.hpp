@@ -161,8 +161,8 @@ private:
   std::optional<pid> leader_;
   atom first_peer_;
 
+  std::unique_ptr<peers> peers_; // the workers send until they have ended
   sched::scheduler workers_;
-  std::unique_ptr<peers> peers_;
 };
 
 } // namespace esp::node
