@@ -184,9 +184,9 @@ void peer_connection::on_drain(std::function<void()> resume) {
 void peer_connection::close(std::string why) {
   io_->post([self = shared_from_this(), why = std::move(why)] {
     if (self->is_up()) {
-      base::log(base::log_level::warning, "closing the connection to "
-                                              + std::string{self->name().name()}
-                                              + ": " + why);
+      limiter().log(base::log_level::warning,
+                    "closing the connection to "
+                        + std::string{self->name().name()} + ": " + why);
       self->drop(why);
     }
   });
