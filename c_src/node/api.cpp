@@ -42,11 +42,11 @@ process& awake() {
   return me;
 }
 
+// `infinity` does not fit the clock's ticks: compared in its own.
 time_point deadline(milliseconds timeout) {
   const auto now = process::clock::now();
-  if (timeout >= time_point::max() - now)
-    return time_point::max();
-  return now + timeout;
+  const auto left = std::chrono::floor<milliseconds>(time_point::max() - now);
+  return timeout >= left ? time_point::max() : now + timeout;
 }
 
 struct target {

@@ -119,6 +119,23 @@ TEST_CASE("a receive ends when its time has come, a sleep not before") {
   });
 }
 
+TEST_CASE("infinity is for ever") {
+  on_process(home(), [] {
+    const pid me = esp::self();
+    const pid p = esp::spawn([me] {
+      (void)esp::receive(is_any);
+      esp::send(me, a("received"));
+      esp::sleep(esp::infinity);
+      esp::send(me, a("slept"));
+    });
+    CHECK_FALSE(esp::receive(is_any, 20ms));
+    esp::send(p, a("go"));
+    CHECK(next() == a("received"));
+    CHECK_FALSE(esp::receive(is_any, 20ms));
+    esp::exit(p, a("kill"));
+  });
+}
+
 TEST_CASE("a call is answered, and what else came stays as it was") {
   on_process(home(), [] {
     serve_once("echo1", "Caller ! between, "
