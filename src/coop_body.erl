@@ -36,25 +36,37 @@ has_native(#{nodes := Nodes}) ->
 has_vm(#{nodes := Nodes}) ->
     lists:any(fun(#{home := Home}) -> Home =:= vm end, Nodes).
 
+%% @doc An error names what there is on the C-node by then, which the caller is
+%% not linked to.
 -spec start(spec(), pid(), node() | undefined) ->
     {ok, Head :: pid(), Other :: pid() | undefined, VmNodes :: [{atom(), pid()}]}
-    | {error, term()}.
+    | {error, term(), Native :: [pid()]}.
 start(Spec, Parent, CNode) ->
     Monitor = monitor(process, Parent),
+    Result =
+        try
+            Head = start_head(Spec, Parent),
+            start(Spec, Parent, Monitor, Head, prepare(Spec, CNode))
+        catch
+            throw:{?MODULE, Reason} -> {error, Reason, []}
+        end,
+    demonitor(Monitor, [flush]),
+    Result.
+
+start(Spec, Parent, Monitor, Head0, #{switch := Other, head := Head1, nodes := Native}) ->
     try
-        Head0 = start_head(Spec, Parent),
-        #{switch := Other, head := Head1, nodes := Native} = prepare(Spec, CNode),
-        Head = case Head0 of undefined -> Head1; _ -> Head0 end,
+        Head = first_pid(Head0, Head1),
         Nodes = start_nodes(Spec, Monitor),
         wire_native(Other, Head, Nodes ++ Native, Parent),
-        wire(Spec, Monitor, Head, Head0 =/= undefined, Other, Nodes, maps:from_list(Nodes ++ Native)),
-        demonitor(Monitor, [flush]),
+        wire(Spec, Monitor, Head, is_pid(Head0), Other, Nodes, maps:from_list(Nodes ++ Native)),
         {ok, Head, Other, Nodes}
     catch
         throw:{?MODULE, Reason} ->
-            demonitor(Monitor, [flush]),
-            {error, Reason}
+            {error, Reason, [Pid || Pid <- [Other, Head1 | [P || {_, P} <- Native]], is_pid(Pid)]}
     end.
+
+first_pid(undefined, Pid) -> Pid;
+first_pid(Pid, _) -> Pid.
 
 -spec fail(term()) -> no_return().
 fail(Reason) ->

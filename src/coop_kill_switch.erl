@@ -70,10 +70,10 @@ init(Spec, Parent, CNode) ->
                     nodes = maps:from_list([{Pid, Name} || {Name, Pid} <- Nodes])
                 }
             });
-        {error, _} = Error ->
+        {error, Reason, Native} ->
             {links, Links} = process_info(self(), links),
-            end_all([Pid || Pid <- Links, is_pid(Pid)], kill),
-            proc_lib:init_ack(Error)
+            end_all(lists:usort([Pid || Pid <- Links, is_pid(Pid)] ++ Native), shutdown),
+            proc_lib:init_ack({error, Reason})
     end.
 
 %% Everything that is not control is data, and a kill switch has no use for it.

@@ -88,6 +88,7 @@ groups() ->
         {manners, [], [
             every_process_answers_sys_when_idle,
             every_process_answers_sys_when_suspended,
+            every_process_changes_code_when_suspended,
             every_process_drops_plain_exit_messages,
             every_process_answers_coop_requests,
             every_process_terminates_as_told,
@@ -1128,6 +1129,9 @@ every_process_answers_sys_when_idle(_) ->
 
 every_process_answers_sys_when_suspended(_) ->
     every(fun esp_test_lib:answers_sys_when_suspended/1).
+
+every_process_changes_code_when_suspended(_) ->
+    every(fun esp_test_lib:changes_code_when_suspended/1).
 
 every_process_drops_plain_exit_messages(_) ->
     every(fun esp_test_lib:drops_a_plain_exit_message/1).

@@ -12,9 +12,13 @@
 -export([down/1]).
 -export([pids/1]).
 -export([monitors/1]).
+-export([plugin/0]).
+-export([os_pids/1]).
+-export([kill_c_node/1]).
 %% questions over a pid
 -export([answers_sys_when_idle/1]).
 -export([answers_sys_when_suspended/1]).
+-export([changes_code_when_suspended/1]).
 -export([keeps_state_under_replace/2]).
 -export([answers_get_modules/1]).
 -export([drops_a_plain_exit_message/1]).
@@ -91,6 +95,21 @@ pids(Coop) ->
 monitors(Pids) ->
     [monitor(process, Pid) || Pid <- Pids].
 
+%%% C-nodes
+
+%% The plugin of the mixed suites, in the build folder under test.
+plugin() ->
+    filename:join([os:getenv("ESP_BUILD_DIR", "."), "plugins", "sums.so"]).
+
+%% The OS process of a C-node, by the name on its command line.
+os_pids(Name) ->
+    string:lexemes(os:cmd("pgrep -f -- '--name " ++ atom_to_list(esp_node:node(Name)) ++ " '"), "\n").
+
+kill_c_node(Name) ->
+    [Pid] = os_pids(Name),
+    [] = os:cmd("kill -KILL " ++ Pid),
+    ok.
+
 %%% Questions
 
 answers_sys_when_idle(Pid) ->
@@ -117,7 +136,6 @@ answers_sys_when_suspended(Pid) ->
     {suspended, _} = status(Pid),
     ok = sys:suspend(Pid),
     _ = sys:get_state(Pid),
-    ok = sys:change_code(Pid, lists, undefined, []),
     ok = sys:statistics(Pid, true),
     ok = sys:statistics(Pid, false),
     answers_get_modules(Pid),
@@ -127,6 +145,12 @@ answers_sys_when_suspended(Pid) ->
     {running, _} = status(Pid),
     ok = sys:resume(Pid),
     #{status := running} = coop_process:ask(Pid, info, 5000),
+    ok.
+
+changes_code_when_suspended(Pid) ->
+    ok = sys:suspend(Pid),
+    ok = sys:change_code(Pid, lists, undefined, []),
+    ok = sys:resume(Pid),
     ok.
 
 status(Pid) ->

@@ -5,6 +5,7 @@
 -compile([export_all, nowarn_export_all]).
 
 -import(esp_test_lib, [eventually/2, take/1, mailbox/0, down/1]).
+-import(esp_test_lib, [plugin/0, os_pids/1, kill_c_node/1]).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -30,18 +31,6 @@ init_per_suite(Config) ->
 
 end_per_suite(Config) ->
     esp_test_lib:stop_app(proplists:get_value(started, Config)).
-
-plugin() ->
-    filename:join([os:getenv("ESP_BUILD_DIR", "."), "plugins", "sums.so"]).
-
-%% The OS process of a C-node, by the name on its command line.
-os_pids(Name) ->
-    string:lexemes(os:cmd("pgrep -f -- '--name " ++ atom_to_list(esp_node:node(Name)) ++ " '"), "\n").
-
-kill_c_node(Name) ->
-    [Pid] = os_pids(Name),
-    [] = os:cmd("kill -KILL " ++ Pid),
-    ok.
 
 start(Name) -> start(Name, #{}).
 start(Name, Opts) ->
