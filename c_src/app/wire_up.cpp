@@ -2,6 +2,7 @@
 
 #include "coop/coop_service.hpp"
 #include "otp/logging.hpp"
+#include "rpc/offer.hpp"
 
 #include <csignal>
 #include <cstdlib>
@@ -23,6 +24,8 @@ engine::engine(options o)
               << std::endl;
     std::_Exit(3);
   });
+  // init:stop/0 is the same to this OS process as a polite signal.
+  served::offer(node_, functions_, [] { ::kill(::getpid(), SIGTERM); });
 }
 
 engine::~engine() = default;
@@ -34,6 +37,7 @@ result<void> engine::start() {
   if (auto started = node_.start(); !started)
     return started;
   logging_->start();
+  served::start_servers(node_, functions_);
   static const atom service_name("erlangsp");
   const auto service = node_.spawn<coop::coop_service>(tasks_);
   service->set_origin({term::tuple({service_name, atom("init"),

@@ -6,6 +6,7 @@
 #include "esp/error.hpp"
 #include "node/node.hpp"
 #include "plugin/task_table.hpp"
+#include "rpc/function_table.hpp"
 
 #include <memory>
 
@@ -31,6 +32,7 @@ public:
 private:
   options options_;
   plugin::task_table tasks_;
+  served::function_table functions_; // outlives the node's processes
   node::node node_;
   std::unique_ptr<otp::logging> logging_;
 };

@@ -15,6 +15,10 @@ public:
                plugin::task_table& tasks)
       : special_process(home, number), tasks_(tasks) {}
 
+  // The dynamic loader, and whatever a plugin does while it is loaded, take
+  // more than a task's stack.
+  std::size_t stack_size() const noexcept override { return 1u << 20; }
+
 protected:
   void handle_data(node::message_ptr m) override;
   void handle_request(node::message& m) override { (void)m; }

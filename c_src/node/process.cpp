@@ -173,10 +173,11 @@ void process::run() noexcept {
       more_data = false;
       break;
     }
-    if (++n > data_per_run || sched::this_worker::should_yield()) {
+    if (n == data_per_run || (n > 0 && sched::this_worker::should_yield())) {
       more_data = true;
       break;
     }
+    ++n;
     sched::this_worker::beat();
     message_ptr m = mine_.pop_front();
     data_count_.fetch_sub(1, std::memory_order_relaxed);

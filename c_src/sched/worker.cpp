@@ -237,9 +237,12 @@ void worker::execute_on_own_fiber(runnable_ptr r, std::size_t stack) {
   ++loops_;
   fibers_.fetch_add(1, std::memory_order_relaxed);
   pooled_stack stacks(stack);
-  fibers::fiber(fibers::launch::dispatch, std::allocator_arg, stacks,
+  // The runner that comes here parks: two loops are going.
+  fibers::fiber(fibers::launch::post, std::allocator_arg, stacks,
                 [this, r = std::move(r)]() mutable {
                   execute(std::move(r));
+                  if (!has_work())
+                    pool_.pause();
                   --loops_;
                   if (fibers_.fetch_sub(1, std::memory_order_relaxed) == 1)
                     fibers::context::active()->schedule(main_);

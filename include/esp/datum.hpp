@@ -118,7 +118,7 @@ inline const value_type datum::type_of = {
       if constexpr (std::is_same_v<T, term>)
         return *static_cast<const term*>(v);
       else
-        return to_term<T>(*static_cast<const T*>(v));
+        return esp::to_term<T>(*static_cast<const T*>(v));
     },
     sizeof(T) <= capacity && alignof(T) <= 8
         && std::is_nothrow_move_constructible_v<T>,

@@ -247,12 +247,23 @@ concept has_state = requires(const State& s) {
 template <class State>
 concept has_flush = requires(State& s, outlet& o) { s.flush(o); };
 
+// Without `args` a state that can be made without is; an aggregate's fields()
+// are what `args` may set.
 template <class State>
 void* create_state(const term& args) {
-  if constexpr (std::is_constructible_v<State, init_argument<State>>)
+  if constexpr (std::is_default_constructible_v<State>)
+    if (args.is_atom("undefined"))
+      return new State();
+  if constexpr (std::is_aggregate_v<State>) {
+    auto decoded = from_term<State>(args);
+    if (!decoded)
+      throw decode_error(decoded.error());
+    return new State(std::move(*decoded));
+  } else if constexpr (std::is_constructible_v<State, init_argument<State>>) {
     return new State(init_argument<State>{args});
-  else
+  } else {
     return new State();
+  }
 }
 
 template <class State>
