@@ -117,9 +117,9 @@ public:
 private:
   template <class Int>
   void number(Int v) {
-    std::byte b[sizeof(Int)];
-    store_be(b, v);
-    out_.insert(out_.end(), b, b + sizeof(Int));
+    const std::size_t had = out_.size();
+    out_.resize(had + sizeof(Int));
+    store_be(out_.data() + had, v);
   }
 
   std::vector<std::byte>& out_;

@@ -18,7 +18,8 @@ using base::load_be;
 
 bool equal_atoms(const atom_bytes& a, const atom_bytes& b) noexcept {
   if (a.is_latin1 == b.is_latin1) {
-    return a.is_cached == b.is_cached && a.text == b.text;
+    return a.is_cached == b.is_cached && a.is_nameless == b.is_nameless
+           && a.text == b.text;
   }
   const std::string_view latin1 = a.is_latin1 ? a.text : b.text;
   const std::string_view utf8 = a.is_latin1 ? b.text : a.text;

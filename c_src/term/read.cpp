@@ -22,6 +22,20 @@ void latin1(atom_bytes& out) noexcept {
                               [](char c) { return (c & 0x80) != 0; });
 }
 
+// The VM's own numbers for atoms, which only the verdict lets through. The
+// first ones are the same in every OTP 25; the rest stay nameless.
+void internal_atom(std::uint32_t number, std::string_view bytes,
+                   atom_bytes& out) noexcept {
+  static constexpr std::array<std::string_view, 18> first = {
+      "false",   "true",      "_",      "nonode@nohost", "$end_of_table",
+      "",        "infinity",  "timeout", "normal",       "call",
+      "return",  "throw",     "error",  "exit",          "undefined",
+      "nocatch", "undefined_function",  "undefined_lambda"};
+  out.text = number < first.size() ? first[number] : bytes;
+  out.is_secret = number == secret_atom;
+  out.is_nameless = number >= first.size();
+}
+
 const std::byte* bignum(const std::byte* p, std::uint64_t n, head& h) noexcept {
   const bool negative = *p++ != std::byte{0};
   h.next = p + n;
@@ -193,12 +207,10 @@ const std::byte* read_atom(const std::byte* p, atom_bytes& out) noexcept {
     out.is_cached = true;
     return p + 2;
   case tag::atom_internal_ref2:
-    out.text = text(p, 3);
-    out.is_latin1 = true;
+    internal_atom(load_be<std::uint16_t>(p + 1), text(p, 3), out);
     return p + 3;
   default: // atom_internal_ref3
-    out.text = text(p, 4);
-    out.is_latin1 = true;
+    internal_atom(load_be<std::uint32_t>(p) & 0xFFFFFF, text(p, 4), out);
     return p + 4;
   }
 }

@@ -37,11 +37,15 @@ enum class form : std::uint8_t {
   record,
 };
 
+inline constexpr std::uint32_t secret_atom = 18; // '3RT$' in atom.names
+
 // The text of an atom as it is on the wire.
 struct atom_bytes {
   std::string_view text;
   bool is_latin1 = false; // and beyond ASCII, so not also UTF-8
   bool is_cached = false; // an index into a frame's atoms, in text[0]
+  bool is_nameless = false; // one of the VM's own numbers; see read_atom()
+  bool is_secret = false;   // of those, the one by which a VM knows itself
 };
 
 // One term without its children. Which fields count depends on `what`.

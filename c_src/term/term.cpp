@@ -178,10 +178,10 @@ result<term> term::decode(std::span<const std::byte> external) {
 }
 
 std::vector<std::byte> term::encode() const {
-  std::vector<std::byte> out;
-  out.reserve(1 + bytes().size());
-  out.push_back(std::byte{etf::version_magic});
-  append(out, *this);
+  const auto b = bytes();
+  std::vector<std::byte> out(1 + b.size());
+  out[0] = std::byte{etf::version_magic};
+  std::memcpy(out.data() + 1, b.data(), b.size());
   return out;
 }
 

@@ -33,7 +33,7 @@ constexpr std::size_t no_keys = std::numeric_limits<std::size_t>::max();
 // A node that is not distributed knows identifiers of its own by this name
 // and creation 0, and refuses those that it cannot have made.
 bool is_own(const atom_bytes& node, std::uint32_t creation) noexcept {
-  return creation == 0 && node.text == "nonode@nohost";
+  return node.is_secret || (creation == 0 && node.text == "nonode@nohost");
 }
 
 } // namespace
@@ -488,9 +488,12 @@ bool walk::reference(std::uint8_t t) {
     creation = width == 1 ? tag_at(p_) : load_be<std::uint32_t>(p_);
     p_ += width;
     // OTP reads a first word even of a reference without words, from whatever
-    // follows: past the end of its input if there is nothing.
+    // follows: past the end of its input if there is nothing. What is there
+    // can be anything; most words are large.
     has_wordless_ref_ = has_wordless_ref_ || words == 0;
-    first = left() >= 4 ? load_be<std::uint32_t>(p_) : 0;
+    for (std::size_t i = 0; i < 4; ++i) {
+      first = (first << 8) | (i < left() ? tag_at(p_ + i) : 0xFFu);
+    }
     p_ += std::min<std::size_t>(left(),
                                 4 * std::max<std::size_t>(words, 1));
   }
