@@ -381,7 +381,9 @@ void handshake::send_status(std::string_view text) {
 void handshake::send_challenge() {
   std::vector<std::byte> body{std::byte{'N'}};
   writer w{body};
-  w.u64(options_.flags);
+  // A node that asked for a name takes the one it got only if we offer the
+  // flag as well: its dist_util looks at the flags of both.
+  w.u64(options_.flags | (wants_name_ ? dflag::name_me : 0));
   w.u32(options_.challenge);
   w.u32(options_.creation);
   w.u16(static_cast<std::uint16_t>(options_.name.size()));
