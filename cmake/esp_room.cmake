@@ -13,12 +13,10 @@ include(${CMAKE_CURRENT_LIST_DIR}/esp_plugin.cmake)
 
 set(ESP_ROOMS "")
 
-# Headers that dominate the build of a room. Nothing of ours: `make headers`
-# and `make rooms` must see what a file includes.
-set(esp_pch_sched <boost/fiber/all.hpp>)
+# Headers that dominate the build of a room; the others keep Boost out of their
+# headers, and a precompiled one would cost more than it saves. Nothing of ours:
+# `make headers` and `make rooms` must see what a file includes.
 set(esp_pch_net <boost/asio.hpp>)
-set(esp_pch_epmd <boost/asio.hpp>)
-set(esp_pch_node <boost/asio.hpp>)
 
 function(esp_room name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "DEPENDS;LIBRARIES")
@@ -93,9 +91,6 @@ function(esp_room_test name)
   target_compile_definitions(${test} PRIVATE
     ESP_TEST_DATA_DIR="${PROJECT_SOURCE_DIR}/test/data"
     ESP_TEST_PLUGIN_DIR="${PROJECT_BINARY_DIR}/test/${name}/plugins")
-  if(ESP_PCH AND esp_pch_${name})
-    target_precompile_headers(${test} PRIVATE ${esp_pch_${name}})
-  endif()
 
   if(plugins)
     # What a plugin calls is in the host, and the host is the test here.

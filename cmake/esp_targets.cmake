@@ -114,6 +114,13 @@ if(ESP_BENCH)
       RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
     add_dependencies(benches ${bench})
   endforeach()
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/plugins/*.cpp)
+  foreach(source IN LISTS sources)
+    cmake_path(GET source STEM plugin)
+    esp_plugin_target(bench_${plugin} ${plugin}
+      ${PROJECT_BINARY_DIR}/bench ${source})
+    add_dependencies(benches bench_${plugin})
+  endforeach()
 endif()
 
 # ------------------------------------------------------------ installation
