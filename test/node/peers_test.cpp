@@ -3,8 +3,8 @@
 
 #include "node/peers.hpp"
 
-#include "base/log.hpp"
 #include "support/erlang.hpp"
+#include "support/log_catcher.hpp"
 #include "support/recording_node.hpp"
 
 #include <doctest/doctest.h>
@@ -58,33 +58,6 @@ term blob(std::size_t size) {
   }
   return term::binary(s);
 }
-
-// Catches log lines for as long as it lives.
-class log_catcher {
-public:
-  log_catcher() {
-    esp::base::set_log_sink([this](auto, std::string_view line) {
-      std::lock_guard lock{mutex_};
-      lines_.emplace_back(line);
-      changed_.notify_all();
-    });
-  }
-  ~log_catcher() { esp::base::set_log_sink(nullptr); }
-
-  bool wait_for(const std::string& text) {
-    std::unique_lock lock{mutex_};
-    return changed_.wait_for(lock, test::patience, [&] {
-      return std::any_of(lines_.begin(), lines_.end(), [&](const auto& l) {
-        return l.find(text) != std::string::npos;
-      });
-    });
-  }
-
-private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<std::string> lines_;
-};
 
 } // namespace
 
@@ -200,7 +173,7 @@ TEST_CASE("what one thread sends comes in the order it was sent") {
 }
 
 TEST_CASE("a wrong cookie is refused in both roles, and logged") {
-  log_catcher log;
+  test::log_catcher log;
   erlang_node peer{epmd(), erl, "another"};
   auto o = options("driver@127.0.0.1");
   o.cookies = {{erl, "another"}};
@@ -254,7 +227,7 @@ TEST_CASE("without an epmd the node does not start, unless it needs none") {
 }
 
 TEST_CASE("when epmd comes back we are registered again, creation unchanged") {
-  log_catcher log;
+  test::log_catcher log;
   test::epmd_daemon own;
   auto o = options();
   o.epmd_port = own.port();
@@ -397,7 +370,7 @@ TEST_CASE("a peer that does not read: senders are told, others go on, nothing "
 }
 
 TEST_CASE("a peer that never reads is given up at the cap") {
-  log_catcher log;
+  test::log_catcher log;
   erlang_node slow{epmd(), erl};
   auto o = options();
   o.max_output = 4 << 20;
@@ -414,7 +387,7 @@ TEST_CASE("a peer that never reads is given up at the cap") {
 }
 
 TEST_CASE("what waits for a dial is bounded") {
-  log_catcher log;
+  test::log_catcher log;
   auto o = options();
   o.max_waiting_signals = 10;
   recording_node n{o};
