@@ -6,6 +6,7 @@
 #include <chrono>
 #include <ctime>
 #include <fstream>
+#include <string>
 #include <thread>
 
 namespace esp::served {
@@ -136,6 +137,9 @@ term statistics(const call_context& c, const term& what) {
 void add_system_info(function_table& t) {
   t.add("erlang", "system_info", 1,
         [](call_context& c, arguments a) { return system_info(c, a[0]); });
+  t.add("os", "getpid", 0, [](call_context&, arguments) {
+    return term::string(std::to_string(::getpid()));
+  });
   t.add("erlang", "statistics", 1,
         [](call_context& c, arguments a) { return statistics(c, a[0]); });
   t.add("erlang", "memory", 0, [](call_context& c, arguments) {

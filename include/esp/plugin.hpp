@@ -254,12 +254,14 @@ void* create_state(const term& args) {
   if constexpr (std::is_default_constructible_v<State>)
     if (args.is_atom("undefined"))
       return new State();
-  if constexpr (std::is_aggregate_v<State>) {
+  if constexpr (std::is_aggregate_v<State> && has_fields<State>) {
     auto decoded = from_term<State>(args);
     if (!decoded)
       throw decode_error(decoded.error());
     return new State(std::move(*decoded));
-  } else if constexpr (std::is_constructible_v<State, init_argument<State>>) {
+  } else if constexpr (!std::is_aggregate_v<State>
+                       && std::is_constructible_v<State,
+                                                  init_argument<State>>) {
     return new State(init_argument<State>{args});
   } else {
     return new State();
