@@ -9,6 +9,9 @@
 #include <utility>
 #include <variant>
 
+// What a plugin may use of the host is marked; all else stays hidden.
+#define ESP_API __attribute__((visibility("default")))
+
 namespace esp {
 
 enum class errc {
@@ -28,7 +31,7 @@ enum class errc {
 };
 
 // The name of the code, as the atom that Erlang callers see.
-std::string_view name(errc code) noexcept;
+ESP_API std::string_view name(errc code) noexcept;
 
 struct error {
   errc code = errc::malformed;

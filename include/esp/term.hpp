@@ -22,9 +22,6 @@
 #include <utility>
 #include <vector>
 
-// What a plugin may use of the host is marked; all else stays hidden.
-#define ESP_API __attribute__((visibility("default")))
-
 namespace esp {
 
 // An interned atom. Copies are four bytes; equal names are equal ids within
