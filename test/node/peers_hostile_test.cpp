@@ -286,22 +286,12 @@ namespace {
 // A node that epmd knows, played by the test: it takes our dials.
 class scripted_node {
 public:
-  scripted_node()
-      : door_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)),
-        io_(std::make_shared<esp::net::io>()) {
-    sockaddr_in at{};
-    at.sin_family = AF_INET;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof at;
-    REQUIRE(::bind(door_, reinterpret_cast<sockaddr*>(&at), size) == 0);
-    REQUIRE(::listen(door_, 16) == 0);
-    ::getsockname(door_, reinterpret_cast<sockaddr*>(&at), &size);
+  scripted_node() : io_(std::make_shared<esp::net::io>()) {
     io_->start();
     std::promise<bool> done;
     io_->run([&] {
       registration_ = esp::epmd::registration::start(
-          *io_,
-          {{"127.0.0.1", epmd_.port()}, "stranger", ntohs(at.sin_port), true},
+          *io_, {{"127.0.0.1", epmd_.port()}, "stranger", door_.port(), true},
           [&](auto r) { done.set_value(r.has_value()); });
     });
     REQUIRE(done.get_future().get());
@@ -309,7 +299,6 @@ public:
   ~scripted_node() {
     io_->run([&] { registration_ = nullptr; });
     io_->stop();
-    ::close(door_);
   }
 
   esp::node::peer_options options_for_us() const {
@@ -319,11 +308,7 @@ public:
     o.epmd_port = epmd_.port();
     return o;
   }
-  stranger accept() {
-    pollfd p{door_, POLLIN, 0};
-    REQUIRE(::poll(&p, 1, 60'000) == 1);
-    return stranger::adopt(::accept4(door_, nullptr, nullptr, SOCK_CLOEXEC));
-  }
+  stranger accept() { return stranger{door_.accept()}; }
   static esp::dist::handshake acceptor() {
     esp::dist::handshake_options o;
     o.name = them;
@@ -335,7 +320,7 @@ public:
 
 private:
   test::epmd_daemon epmd_;
-  int door_;
+  test::door door_;
   esp::net::io_ptr io_;
   std::unique_ptr<esp::epmd::registration> registration_;
 };
