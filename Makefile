@@ -63,7 +63,7 @@ fuzz: ## every fuzzer, TIME=60 seconds each
 	cmake --build --preset fuzz
 	tools/fuzz build/fuzz $(TIME)
 
-bench: ## the figures, project beside BEAM
+bench: all ## the figures, project beside BEAM
 	cmake --preset release
 	cmake --build --preset release --target esp_node benches
 	ESP_NODE_BINARY=$(CURDIR)/build/release/esp_node \
