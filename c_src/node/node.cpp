@@ -71,6 +71,10 @@ node::node(node_options o)
       ref_salt_(std::random_device{}()),
       peers_(make_peers(options_.peers, *this)), workers_(options_.workers) {
   workers_.on_pause([this] { flush(); });
+  workers_.on_overdue([this] {
+    for (const auto& p : peers_->connected())
+      p->flush();
+  });
   on_log = [](const process*, esp::level, const term&, const metadata&) {};
   on_crash = [](process&, const term&) {};
   on_spawn_request = [](const dist::spawn_request&) {

@@ -159,6 +159,8 @@ void process::run() noexcept {
     }
     if (message_ptr m = control.pop_front()) {
       handle_control(*m);
+      if (control.empty())
+        home_.flush(); // an answer does not wait for the data behind it
       continue;
     }
     if (suspended_ || !can_take_data()) {

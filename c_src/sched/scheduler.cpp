@@ -121,12 +121,13 @@ private:
   void look() {
     const auto now = clock::now();
     unsigned stuck = 0;
-    bool waiting = false;
+    bool waiting = false, working = false;
     std::vector<runnable_ptr> abandoned;
     for (std::size_t i = 0; i < pool_.workers.size(); ++i) {
       worker& w = *pool_.workers[i];
       watched& seen = watched_[i];
       waiting = waiting || w.queue().size() > 0;
+      working = working || !w.is_asleep();
       const auto beats = w.beats();
       const runnable_ptr r = w.current();
       if (r == nullptr || beats != seen.beats) {
@@ -143,6 +144,8 @@ private:
           abandoned.push_back(r);
       }
     }
+    if (working)
+      pool_.overdue();
     if (stuck != pool_.stand_ins_wanted.exchange(stuck))
       for (std::size_t i = pool_.config.workers; i < pool_.workers.size(); ++i)
         pool_.workers[i]->want(i < pool_.config.workers + stuck);
@@ -175,6 +178,9 @@ const options& scheduler::config() const noexcept {
 }
 void scheduler::on_pause(std::function<void()> f) {
   impl_->pool_.pause = std::move(f);
+}
+void scheduler::on_overdue(std::function<void()> f) {
+  impl_->pool_.overdue = std::move(f);
 }
 void scheduler::on_abandoned(
     std::function<void(std::vector<runnable_ptr>)> f) {

@@ -57,6 +57,10 @@ public:
   // where output that was gathered meanwhile is sent. Set before the first
   // schedule().
   void on_pause(std::function<void()> f);
+  // On the watchdog's thread, every few milliseconds while a worker is at
+  // work: what a batch gathers is not to wait for a long task, or for a worker
+  // that never comes to rest. Set before the first schedule().
+  void on_overdue(std::function<void()> f);
   // On the watchdog's thread, when more than `max_abandoned` threads run what
   // nobody waits for: there is no way to get them back but to end the OS
   // process. Set before the first schedule().

@@ -20,7 +20,7 @@ namespace esp::sched {
 // What all workers of a scheduler share.
 struct pool {
   options config;
-  std::function<void()> pause = [] {};
+  std::function<void()> pause = [] {}, overdue = [] {};
   std::vector<std::unique_ptr<class worker>> workers; // fixed once started
   std::atomic<unsigned> stand_ins_wanted{0};
   std::atomic<std::size_t> blocked{0};
