@@ -202,6 +202,8 @@ void builder::connect(const pid& head_pid, const pid& parent) {
   for (const auto& s : switches_)
     if (s != switch_->pid())
       head_->link(s);
+  // Of a mixed co-op it was not known before: the VM's kill switch asked.
+  head_->set_parent(parent);
   head_->link(parent);
   head_->wire(std::move(w));
   links_.clear();

@@ -157,7 +157,8 @@ term special_process::get_status() {
     dictionary.push_back(term::tuple({ancestors, term::list(o->ancestors)}));
   }
   const esp::pid me = pid();
-  const term parent_pid = parent_ ? term(*parent_) : term(me);
+  const auto above = parent();
+  const term parent_pid = above ? term(*above) : term(me);
   std::vector<term> facts;
   facts.push_back(term::tuple(
       {term::string("Status"), is_suspended() ? suspended : running_}));

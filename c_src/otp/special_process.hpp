@@ -3,10 +3,12 @@
 
 #pragma once
 
+#include "base/spinlock.hpp"
 #include "node/node.hpp"
 #include "otp/debug.hpp"
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <variant>
 #include <vector>
@@ -24,9 +26,15 @@ public:
   special_process(node::node& home, std::uint64_t number)
       : process(home, number) {}
 
-  // Whose exit ends it whatever the reason. Set before it is known to others.
-  void set_parent(const esp::pid& p) { parent_ = p; }
-  std::optional<esp::pid> parent() const { return parent_; }
+  // Whose exit ends it whatever the reason. Set before it is linked to it.
+  void set_parent(const esp::pid& p) {
+    const std::lock_guard guard(parent_lock_);
+    parent_ = p;
+  }
+  std::optional<esp::pid> parent() const {
+    const std::lock_guard guard(parent_lock_);
+    return parent_;
+  }
 
 protected:
   // ---- What a subclass says of itself -------------------------------------
@@ -71,6 +79,7 @@ private:
   term get_status();
   void print(const std::string& text);
 
+  mutable spinlock parent_lock_;
   std::optional<esp::pid> parent_;
   std::unique_ptr<debug> debug_;
 };
