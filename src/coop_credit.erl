@@ -79,8 +79,8 @@ send(Head, Lane, Env, Data, Timeout) ->
 send_to(Head, Lane, Env, Data, Timeout) ->
     Units = total(Data),
     case ets_lookup({Head, Lane}) of
-        [{_Key, Window, HeadEdge, Atomics}] ->
-            Charge = min(Units, Window),
+        [{_Key, Most, HeadEdge, Atomics}] ->
+            Charge = min(Units, Most),
             case atomics:get(Atomics, ?WAITING) =:= 0 andalso take(Atomics, Charge) of
                 true -> deliver(Head, Lane, HeadEdge, Env, Data, Charge);
                 false -> wait(Head, Lane, Env, Data, Units, Timeout)
@@ -111,7 +111,7 @@ take(_Atomics, _Units, _Credit) ->
     false.
 
 %% A lone datum carries what it was charged, which is less than its cost if that
-%% is more than the window; several never cost that much together.
+%% is more than most/1; several never cost that much together.
 deliver(Head, Lane, HeadEdge, Env, [{Datum, _Cost}], Charge) ->
     Head ! {'$coop', kind(Lane), HeadEdge, Charge, Env, Datum},
     ok;
@@ -233,8 +233,13 @@ attached(Key, HeadEdge, Window, State = #state{lanes = Lanes}) ->
     Atomics = atomics:new(2, [{signed, true}]),
     atomics:put(Atomics, ?CREDIT, Window),
     Lane = maps:get(Key, Lanes),
-    ets:insert(?TABLE, {Key, Window, HeadEdge, Atomics}),
+    ets:insert(?TABLE, {Key, most(Window), HeadEdge, Atomics}),
     serve(Lane#lane{window = Window, head_edge = HeadEdge, atomics = Atomics}, State).
+
+%% What a datum is charged at most. A head gives back by quarters of the window,
+%% so that this much always comes together.
+most(Window) ->
+    Window - Window div 4.
 
 %% Never beyond the window: a caller killed at the wrong moment may have had its
 %% units returned by the head and by us.
@@ -252,7 +257,7 @@ serve(Lane = #lane{key = Key, atomics = Atomics, window = Window, waiters = Wait
     case queue:peek(Waiters) of
         {value, #waiter{from = From, ticket = Ticket, units = Units, monitor = Monitor}} ->
             atomics:put(Atomics, ?WAITING, 1),
-            Charge = min(Units, Window),
+            Charge = min(Units, most(Window)),
             case take(Atomics, Charge) of
                 true ->
                     gen_server:reply(From, {ok, Lane#lane.head_edge, Charge}),

@@ -11,7 +11,6 @@
 -export([in_size/1]).
 -export([is_in/2]).
 -export([owe/3]).
--export([settle/1]).
 %% out
 -export([add_out/4]).
 -export([drop_out/2]).
@@ -60,7 +59,7 @@ is_in(Edge, #edges{in = In}) ->
     is_map_key(Edge, In).
 
 %% @doc A datum left the queue. The sender hears of it when a quarter of its
-%% window has gathered; of a lesser debt at {@link settle/1}.
+%% window has gathered, so it never misses more than that.
 -spec owe(edge(), units(), edges()) -> edges().
 owe(Edge, Units, Edges = #edges{in = In, owed = Owed}) ->
     case In of
@@ -76,20 +75,6 @@ owe(Edge, Units, Edges = #edges{in = In, owed = Owed}) ->
         #{} ->
             Edges
     end.
-
-%% @doc Gives back whatever is owed, which is due when the queue is empty.
--spec settle(edges()) -> edges().
-settle(Edges = #edges{owed = Owed}) when map_size(Owed) =:= 0 ->
-    Edges;
-settle(Edges = #edges{in = In, owed = Owed}) ->
-    maps:foreach(
-        fun(Edge, Debt) ->
-            {Sender, Theirs, _Quarter} = maps:get(Edge, In),
-            pay(Sender, Theirs, Debt)
-        end,
-        Owed
-    ),
-    Edges#edges{owed = #{}}.
 
 pay(Sender, Edge, Units) ->
     Sender ! {'$coop', credit, Edge, Units},

@@ -129,8 +129,8 @@ log_unexpected(Name, Message) ->
 
 %%% The loop
 
-loop(P = #process{status = running, outbox = [], queued = 0, edges = Edges}) ->
-    await(P#process{edges = coop_edges:settle(Edges)});
+loop(P = #process{status = running, outbox = [], queued = 0}) ->
+    await(P);
 loop(P = #process{status = running, outbox = [], edges = Edges}) ->
     case coop_edges:has_credit(Edges) of
         true -> drain(?DRAIN, P);

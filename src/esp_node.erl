@@ -249,8 +249,12 @@ greet(CNode) ->
         true ->
             monitor_node(CNode, true),
             case request(CNode, plugins) of
-                {error, Reason} -> {error, Reason};
-                Plugins when is_list(Plugins) -> ok
+                {error, Reason} ->
+                    {error, Reason};
+                Plugins when is_list(Plugins) ->
+                    %% what its processes print, and log, goes where ours goes
+                    group_leader(group_leader(), erpc:call(CNode, erlang, whereis, [erlangsp])),
+                    ok
             end;
         _ ->
             {error, {cannot_connect, CNode}}

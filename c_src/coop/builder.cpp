@@ -1,6 +1,8 @@
 #include "coop/builder.hpp"
 
 #include <algorithm>
+#include <system_error>
+#include <unordered_map>
 
 namespace esp::coop {
 
@@ -17,81 +19,117 @@ std::optional<term> builder::create(node::process& maker, const pid& parent) {
   switch_ = home_.spawn<kill_switch>();
   places_.resize(spec_.nodes.size());
   std::vector<member_ptr> members;
-  static const atom module("coop_node");
-  for (std::size_t i = 0; i < spec_.nodes.size(); ++i) {
-    const auto& n = spec_.nodes[i];
-    if (!n.is_native)
-      continue;
-    auto& here = places_[i].here
-        = home_.spawn<coop_node>(n, spec_.max_queue);
-    places_[i].p = here->pid();
-    here->set_origin({term::tuple({n.plugin_name, n.task_name,
-                                   term::integer(2)}),
-                      {switch_->pid(), parent}});
-    here->set_parent(switch_->pid());
-    here->receive_leader(maker.leader());
-    here->join(switch_);
-    members.push_back(here);
+  try {
+    for (std::size_t i = 0; i < spec_.nodes.size(); ++i)
+      if (spec_.nodes[i].is_native)
+        members.push_back(spawn_node(i, maker, parent));
+  } catch (const std::system_error&) { // no room for so many
+    for (const auto& m : members)
+      m->end(term(atom("shutdown")));
+    switch_->end(term(atom("shutdown")));
+    return term(atom("system_limit"));
   }
   switch_->take_care_of(members);
   switch_->set_parent(parent);
-  switch_->set_origin({term::tuple({atom("coop_kill_switch"), atom("init"),
-                                    term::integer(1)}),
-                       {parent}});
-  static const atom tag("$init");
-  for (const auto& m : members) {
-    const node::process_ptr to(&maker);
-    static_cast<coop_node&>(*m).initialise(
-        spec_.nodes[static_cast<std::size_t>(
-                        std::find_if(places_.begin(), places_.end(),
-                                     [&](const place& p) {
-                                       return p.here.get() == m.get();
-                                     })
-                        - places_.begin())]
-            .args,
-        [to, name = m->name_in_template()](std::optional<term> reason) {
-          to->deliver(reason ? term::tuple({tag, name, *reason})
-                             : term::tuple({tag, name}),
-                      std::nullopt);
-        });
-  }
-  std::optional<term> failure;
-  for (std::size_t i = 0; i < members.size(); ++i) {
-    const auto r = maker.receive(
-        [](const term& t) {
-          return t.is_tagged("$init", 2) || t.is_tagged("$init", 3);
-        },
-        node::process::clock::time_point::max());
-    if (r && r->arity() == 3 && !failure)
-      failure = term::tuple({atom("init"), r->element(1), r->element(2)});
-  }
-  if (failure) {
-    const ref gone
-        = maker.monitor(switch_->pid(), home_.name());
-    switch_->end(term(atom("shutdown")));
-    maker.receive(
-        [&](const term& t) {
-          return t.is_tagged("DOWN", 5) && t.element(1).as_ref() == gone;
-        },
-        node::process::clock::time_point::max());
+  switch_->set_origin(
+      {term::tuple({atom("coop_kill_switch"), atom("init"), term::integer(1)}),
+       {parent}});
+  if (auto failure = initialise(maker, parent)) {
+    take_down(maker);
     return failure;
   }
-  if (spec_.head_is_native()) {
-    head_ = home_.spawn<head>(atom("head"), spec_.max_queue);
-    head_->set_origin({term::tuple({atom("coop_head"), atom("init"),
-                                    term::integer(1)}),
-                       {parent}});
-    head_->set_parent(parent);
-    head_->receive_leader(maker.leader());
-    if (spec_.name != atom() && !home_.register_name(spec_.name, head_)) {
-      const auto taken = home_.whereis(spec_.name);
-      switch_->end(term(atom("shutdown")));
-      head_->end(term(atom("shutdown")));
-      return term::tuple({atom("already_started"),
-                          taken ? term(taken->pid()) : term(atom("undefined"))});
+  if (!spec_.head_is_native())
+    return std::nullopt;
+  head_ = home_.spawn<head>(atom("head"), spec_.max_queue);
+  head_->set_origin(
+      {term::tuple({atom("coop_head"), atom("init"), term::integer(1)}),
+       {parent}});
+  head_->set_parent(parent);
+  head_->receive_leader(maker.leader());
+  if (spec_.name == atom() || home_.register_name(spec_.name, head_))
+    return std::nullopt;
+  const auto taken = home_.whereis(spec_.name);
+  take_down(maker);
+  return term::tuple({atom("already_started"),
+                      taken ? term(taken->pid()) : term(atom("undefined"))});
+}
+
+member_ptr builder::spawn_node(std::size_t i, const node::process& maker,
+                               const pid& parent) {
+  const auto& n = spec_.nodes[i];
+  auto& here = places_[i].here = home_.spawn<coop_node>(n, spec_.max_queue);
+  places_[i].p = here->pid();
+  here->set_origin({term::tuple({n.plugin_name, n.task_name, term::integer(2)}),
+                    {switch_->pid(), parent}});
+  here->set_parent(switch_->pid());
+  if (maker.leader() != home_.default_leader())
+    here->receive_leader(maker.leader());
+  here->join(switch_);
+  return here;
+}
+
+// Every node at once; the first that fails, or ends, or the parent's end, is
+// the failure of them all.
+std::optional<term> builder::initialise(node::process& maker,
+                                        const pid& parent) {
+  static const atom tag("$init");
+  maker.monitor(parent, parent.node);
+  std::unordered_map<ref, atom> nodes; // that are watched, by name
+  for (std::size_t i = 0; i < places_.size(); ++i) {
+    const auto& here = places_[i].here;
+    const atom name = spec_.nodes[i].name;
+    if (!here)
+      continue;
+    nodes.emplace(maker.monitor(here->pid(), home_.name()), name);
+    here->initialise(spec_.nodes[i].args, [to = node::process_ptr(&maker),
+                                           name](std::optional<term> reason) {
+      to->deliver(reason ? term::tuple({tag, name, *reason})
+                         : term::tuple({tag, name}),
+                  std::nullopt);
+    });
+  }
+  std::size_t left = nodes.size();
+  while (left > 0) {
+    const auto m = maker.receive(
+        [](const term& t) {
+          return t.is_tagged("$init", 2) || t.is_tagged("$init", 3)
+                 || t.is_tagged("DOWN", 5);
+        },
+        node::process::clock::time_point::max());
+    if (m->is_tagged("$init", 2)) {
+      --left;
+      continue;
     }
+    const auto about = [](const term& name, const term& reason) {
+      return term::tuple({atom("init"), name, reason});
+    };
+    if (m->is_tagged("$init", 3))
+      return about(m->element(1), m->element(2));
+    const auto which = nodes.find(*m->element(1).as_ref());
+    return which == nodes.end() ? m->element(4)
+                                : about(which->second, m->element(4));
   }
   return std::nullopt;
+}
+
+// Who starts a co-op hears of its failure when nothing is left of it.
+void builder::take_down(node::process& maker) {
+  std::vector<node::process_ptr> all{switch_};
+  if (head_)
+    all.emplace_back(head_);
+  for (const auto& p : places_)
+    if (p.here)
+      all.emplace_back(p.here);
+  for (const auto& p : all)
+    p->end(term(atom("shutdown")));
+  for (const auto& p : all) {
+    const ref r = maker.monitor(p->pid(), home_.name());
+    maker.receive(
+        [&r](const term& t) {
+          return t.is_tagged("DOWN", 5) && t.element(1).as_ref() == r;
+        },
+        node::process::clock::time_point::max());
+  }
 }
 
 pid builder::start(const pid& parent) {
@@ -100,8 +138,7 @@ pid builder::start(const pid& parent) {
   return head_->pid();
 }
 
-term builder::prepared(std::shared_ptr<builder> self,
-                       const pid& other_switch) {
+term builder::prepared(std::shared_ptr<builder> self, const pid& other_switch) {
   std::vector<term> nodes;
   for (std::size_t i = 0; i < places_.size(); ++i)
     if (places_[i].here)
@@ -116,15 +153,14 @@ term builder::prepared(std::shared_ptr<builder> self,
 
 term builder::wire(const term& pids, const term& parent) {
   const auto bad = [](const char* what) {
-    return term::tuple(
-        {error_, term::tuple({atom("bad_wire"), atom(what)})});
+    return term::tuple({error_, term::tuple({atom("bad_wire"), atom(what)})});
   };
-  const auto head_pid = pids.get("head") ? pids.get("head")->as_pid()
-                                         : std::nullopt;
-  const auto other = pids.get("switch") ? pids.get("switch")->as_pid()
-                                        : std::nullopt;
-  const auto nodes = pids.get("nodes") ? pids.get("nodes")->as_list()
-                                       : std::nullopt;
+  const auto head_pid =
+      pids.get("head") ? pids.get("head")->as_pid() : std::nullopt;
+  const auto other =
+      pids.get("switch") ? pids.get("switch")->as_pid() : std::nullopt;
+  const auto nodes =
+      pids.get("nodes") ? pids.get("nodes")->as_list() : std::nullopt;
   const auto parent_pid = parent.as_pid();
   if (!head_pid || !other || !nodes || !parent_pid)
     return bad("pids");
@@ -183,8 +219,8 @@ void builder::connect(const pid& head_pid, const pid& parent) {
   auto w = base_wiring(head_pid);
   for (std::size_t k = 0; k < entries.size(); ++k) {
     out_edge e;
-    e.number = e.own_number
-        = static_cast<std::uint32_t>(spec_.edges.size() + k + 1);
+    e.number = e.own_number =
+        static_cast<std::uint32_t>(spec_.edges.size() + k + 1);
     e.window = spec_.window;
     e.target = spec_.nodes[entries[k]].name;
     e.local = link_between(e.number, head_, places_[entries[k]].here);
@@ -194,7 +230,11 @@ void builder::connect(const pid& head_pid, const pid& parent) {
   std::vector<std::pair<atom, pid>> nodes;
   for (std::size_t i = 0; i < places_.size(); ++i)
     nodes.emplace_back(spec_.nodes[i].name, places_[i].p);
-  head_->set_nodes(std::move(nodes));
+  std::vector<term> edges;
+  for (const auto& [from, to] : spec_.edges)
+    edges.push_back(
+        term::tuple({spec_.nodes[from].name, spec_.nodes[to].name}));
+  head_->set_nodes(std::move(nodes), term::list(edges));
   head_->set_switches(switches_);
   // The switch in this home needs no signal to be linked.
   head_->receive_link(switch_->pid());
@@ -241,23 +281,20 @@ void builder::connect_node(std::size_t i, const pid& head_pid) {
   const auto entries = spec_.entries();
   if (const auto at = std::find(entries.begin(), entries.end(), i);
       at != entries.end())
-    add_in(static_cast<std::uint32_t>(spec_.edges.size()
-                                      + static_cast<std::size_t>(
-                                          at - entries.begin())
-                                      + 1),
+    add_in(static_cast<std::uint32_t>(
+               spec_.edges.size()
+               + static_cast<std::size_t>(at - entries.begin()) + 1),
            head_, head_pid);
-  if (w->out.empty()
-      && spec_.receiver.what != receiver_spec::kind::none) {
+  if (w->out.empty() && spec_.receiver.what != receiver_spec::kind::none) {
     out_edge r;
     const auto& to = spec_.receiver;
-    r.what = to.what == receiver_spec::kind::pid ? out_edge::kind::plain_pid
-             : to.what == receiver_spec::kind::name
-                 ? out_edge::kind::plain_name
-                 : out_edge::kind::member;
+    r.what = to.what == receiver_spec::kind::pid    ? out_edge::kind::plain_pid
+             : to.what == receiver_spec::kind::name ? out_edge::kind::plain_name
+                                                    : out_edge::kind::member;
     r.to = to.to;
     r.to_name = to.name;
     r.to_node = to.node;
-    r.own_number = static_cast<std::uint32_t>(links_.size() + i + 1);
+    r.own_number = 0; // what no edge of a template is
     w->receiver = std::move(r);
   }
   here->wire(std::move(w));

@@ -36,18 +36,21 @@ private:
     boost::intrusive_ptr<coop_node> here; // null: in another home
   };
 
+  member_ptr spawn_node(std::size_t i, const node::process& maker,
+                        const pid& parent);
+  std::optional<term> initialise(node::process& maker, const pid& parent);
+  void take_down(node::process& maker);
   void connect(const pid& head_pid, const pid& parent);
   void connect_node(std::size_t i, const pid& head_pid);
   std::unique_ptr<wiring> base_wiring(const pid& head_pid) const;
   boost::intrusive_ptr<local_link> link_between(std::uint32_t number,
-                                                member_ptr from,
-                                                member_ptr to);
+                                                member_ptr from, member_ptr to);
 
   node::node& home_;
   const spec spec_;
   kill_switch_ptr switch_;
-  boost::intrusive_ptr<head> head_; // null: on the VM
-  std::vector<place> places_;       // as spec_.nodes
+  boost::intrusive_ptr<head> head_;                     // null: on the VM
+  std::vector<place> places_;                           // as spec_.nodes
   std::vector<boost::intrusive_ptr<local_link>> links_; // by edge number - 1
   std::vector<pid> switches_;
 };

@@ -1,6 +1,7 @@
 #include "coop/coop_node.hpp"
 
 #include "esp/process.hpp"
+
 #include "node/spawned.hpp"
 #include "otp/crash_report.hpp"
 
@@ -9,10 +10,13 @@
 
 namespace esp::coop {
 
-coop_node::coop_node(node::node& home, std::uint64_t number,
-                     const node_spec& s, std::size_t max_queue)
-    : member(home, number, s.name, max_queue), task_(s.task),
-      plugin_name_(s.plugin_name), task_name_(s.task_name), stack_(s.stack) {}
+coop_node::coop_node(node::node& home, std::uint64_t number, const node_spec& s,
+                     std::size_t max_queue)
+    : member(home, number, s.name, max_queue),
+      task_(s.task),
+      plugin_name_(s.plugin_name),
+      task_name_(s.task_name),
+      stack_(s.stack) {}
 
 template <class F>
 std::optional<term> coop_node::guarded(const term& datum, F&& f) {
@@ -26,8 +30,8 @@ std::optional<term> coop_node::guarded(const term& datum, F&& f) {
     static const atom function_clause("function_clause");
     return term::tuple(
         {function_clause,
-         term::list({term::tuple({plugin_name_, task_name_,
-                                  term::list({datum}), term()})})});
+         term::list({term::tuple(
+             {plugin_name_, task_name_, term::list({datum}), term()})})});
   } catch (...) {
     return node::reason_of_current_exception();
   }
@@ -49,10 +53,11 @@ void coop_node::handle_request(node::message& m) {
     state_ = reinterpret_cast<void*>(task_.entry->function);
     return i->done(std::nullopt);
   }
-  auto reason = guarded(i->args, [&] { state_ = task_.entry->create(i->args); });
-  if (state_ == nullptr && !reason)
-    reason = term(atom("exit")); // it was told to end meanwhile
-  i->done(reason);
+  const auto reason =
+      guarded(i->args, [&] { state_ = task_.entry->create(i->args); });
+  if (state_ != nullptr || reason)
+    i->done(reason);
+  // Else it was told to end meanwhile, and who waits hears of that.
 }
 
 void coop_node::take(datum& d) {
@@ -82,7 +87,10 @@ void coop_node::flush_task() {
 }
 
 void coop_node::crash(const term& reason, const std::optional<term>& last) {
-  otp::report_crash(*this, plugin_name_, task_name_, reason, last);
+  const auto shown = state();
+  const term* const s = std::get_if<term>(&shown);
+  otp::report_crash(*this, plugin_name_, task_name_, reason, last,
+                    s != nullptr ? *s : term(atom("undefined")));
   finish(reason);
 }
 
@@ -99,17 +107,17 @@ otp::answer coop_node::state() {
   if (task_.entry->get_state == nullptr)
     return term::tuple({opaque, term::binary(task_.entry->type)});
   std::optional<term> s;
-  if (auto reason = guarded(term(), [&] { s = task_.entry->get_state(state_); }))
+  if (auto reason =
+          guarded(term(), [&] { s = task_.entry->get_state(state_); }))
     return otp::refusal{*reason};
   return s ? *s : term(undefined);
 }
 
 otp::answer coop_node::replace_state(const term& t) {
   if (task_.entry->replace_state == nullptr)
-    return otp::refusal{term::tuple(
-        {atom("no_state_codec"), term::binary(task_.entry->type)})};
-  if (auto reason
-      = guarded(t, [&] { task_.entry->replace_state(state_, t); }))
+    return otp::refusal{
+        term::tuple({atom("no_state_codec"), term::binary(task_.entry->type)})};
+  if (auto reason = guarded(t, [&] { task_.entry->replace_state(state_, t); }))
     return otp::refusal{*reason};
   return state();
 }

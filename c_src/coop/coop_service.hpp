@@ -28,6 +28,10 @@ protected:
   otp::answer replace_state(const term& t) override;
   atom module() const override;
   std::string doing() const override { return "erlangsp"; }
+  // Its owner makes it the leader of whatever has no other.
+  void leader_changed(const esp::pid& leader) override {
+    home().set_default_leader(leader);
+  }
 
 private:
   void call(const term& from, const term& request);

@@ -30,15 +30,16 @@ struct out_edge {
   std::uint32_t own_number = 0; // as credit for it names it; usually the same
   std::uint64_t window = 0;
   kind what = kind::member;
-  atom target;              // the downstream node's name
+  atom target; // the downstream node's name
   boost::intrusive_ptr<local_link> local; // else it is remote
   esp::pid to;
   atom to_name, to_node; // of plain_name
   std::uint64_t sent = 0, returned = 0; // units; `returned` of remote ones
+  // A plain receiver where no coop_meter looks at its queue: no credit.
+  bool is_open = false;
 
-  bool is_metered() const noexcept { return what == kind::member; }
   bool has_credit() const noexcept {
-    if (!is_metered())
+    if (is_open)
       return true;
     const std::uint64_t back
         = local ? local->returned.load(std::memory_order_acquire) : returned;
@@ -53,8 +54,6 @@ struct in_edge {
   boost::intrusive_ptr<local_link> local;
   std::optional<esp::pid> from; // of a remote sender
   std::uint64_t owed = 0;       // units taken and not yet given back
-  // A relaying VM may wait for all of its credit, with a datum as large.
-  bool is_relay = false;
   bool is_held = false;         // a barrier came, and not yet on all edges
   node::message_list held;      // what came behind it
 };

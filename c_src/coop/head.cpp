@@ -22,8 +22,10 @@ void head::set_switches(std::vector<esp::pid> switches) {
   switches_ = std::move(switches);
 }
 
-void head::set_nodes(std::vector<std::pair<atom, esp::pid>> nodes) {
+void head::set_nodes(std::vector<std::pair<atom, esp::pid>> nodes,
+                     term edges) {
   nodes_ = std::move(nodes);
+  edges_ = std::move(edges);
 }
 
 // Toward exit signals it is a gen_server that does not trap: any abnormal
@@ -91,7 +93,6 @@ void head::attach(const term& request) {
   in.number = next_edge_++;
   in.sender_number = static_cast<std::uint32_t>(*edge);
   in.from = *who;
-  in.is_relay = !e[4].is_atom("edge");
   in.window = e[4].is_atom("relay")      ? relay_bytes
               : e[4].is_atom("priority") ? priority_bytes
                                          : window();
@@ -126,6 +127,7 @@ std::vector<std::pair<term, term>> head::more_info() {
   for (const auto& s : switches_)
     switches.emplace_back(s);
   return {{atom("nodes"), term::list(nodes)},
+          {atom("edges"), edges_},
           {atom("switches"), term::list(switches)},
           {atom("home"), home().name()},
           {atom("relays"),

@@ -16,7 +16,8 @@ public:
 
   // Before it can hear of anything.
   void set_switches(std::vector<esp::pid> switches);
-  void set_nodes(std::vector<std::pair<atom, esp::pid>> nodes);
+  // The template's nodes, and its edges as [{From, To}].
+  void set_nodes(std::vector<std::pair<atom, esp::pid>> nodes, term edges);
 
 protected:
   void take(datum& d) override { emit(std::move(d)); }
@@ -40,6 +41,7 @@ private:
 
   std::vector<esp::pid> switches_; // those that live
   std::vector<std::pair<atom, esp::pid>> nodes_;
+  term edges_;
   std::optional<term> ending_;
   std::uint32_t next_edge_ = 1'000'000; // above any template's numbers
   std::unordered_map<esp::pid, ref> attached_;

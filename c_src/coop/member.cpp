@@ -19,11 +19,10 @@ namespace {
 
 const atom own_tag("$coop");
 
-std::optional<std::uint64_t> count_in(const term& t) {
-  const auto n = t.as_integer();
-  if (!n || *n < 0 || *n > 0xFFFFFFFF)
-    return std::nullopt;
-  return static_cast<std::uint64_t>(*n);
+// A number of an edge or of units; -1 is none.
+std::int64_t count_in(const term& t) {
+  const auto n = t.as_integer().value_or(-1);
+  return n > 0xFFFFFFFF ? -1 : n;
 }
 
 // Strangers can cause these lines.
@@ -79,35 +78,37 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
   if (e.size() == 3 && e[1].kind() == kind::tuple)
     return control(std::move(t));
   const auto word = e[1].as_atom_name().value_or("");
-  const auto edge = e.size() > 3 ? count_in(e[2]) : std::nullopt;
+  const std::int64_t edge = e.size() > 3 ? count_in(e[2]) : -1;
+  const auto number = static_cast<std::uint32_t>(edge);
   if ((word == "data" || word == "priority") && e.size() == 6) {
-    const auto units = count_in(e[3]);
-    if (!edge || !units)
+    const std::int64_t units = count_in(e[3]);
+    if (edge < 0 || units < 0)
       return unknown();
     auto m = make(what::data, e[5]);
-    m->edge = static_cast<std::uint32_t>(*edge);
-    m->units = static_cast<std::uint32_t>(*units);
+    m->edge = number;
+    m->units = static_cast<std::uint32_t>(units);
     m->env = own::read_envelope(e[4]);
     m->urgent = word == "priority";
     return std::pair(std::move(m),
                      word == "data" ? lane::data : lane::control);
   }
-  if (word == "barrier" && e.size() == 4 && edge) {
+  if (word == "barrier" && e.size() == 4 && edge >= 0) {
     auto m = make(what::barrier, e[3]);
-    m->edge = static_cast<std::uint32_t>(*edge);
+    m->edge = number;
     return std::pair(std::move(m), lane::data);
   }
   if (word == "flush" && e.size() == 3)
     return std::pair(make(what::flush, e[2]), lane::data);
   if ((word == "credit" && e.size() == 4)
       || (word == "attached" && e.size() == 5)) {
-    const auto second = count_in(e[3]);
-    const auto units = e.size() == 5 ? count_in(e[4]) : second;
-    if (!edge || !second || !units)
+    const std::int64_t second = count_in(e[3]);
+    const std::int64_t units = e.size() == 5 ? count_in(e[4]) : second;
+    if (edge < 0 || second < 0 || units < 0)
       return unknown();
-    returned_credit c{static_cast<std::uint32_t>(*edge), *units, std::nullopt};
+    returned_credit c{number, static_cast<std::uint64_t>(units), std::nullopt,
+                      false};
     if (e.size() == 5)
-      c.attached = static_cast<std::uint32_t>(*second);
+      c.attached = static_cast<std::uint32_t>(second);
     {
       const std::lock_guard guard(inbox_);
       credit_in_.push_back(c);
@@ -187,6 +188,17 @@ term member::describe(std::vector<std::pair<term, term>> more) {
       {atom("dropped"), number_of(dropped_.load(std::memory_order_relaxed))},
       {atom("status"), atom(is_suspended() ? "suspended" : "running")},
       {atom("blocked"), atom(is_blocked ? "true" : "false")}};
+  if (const auto& r = wiring_.receiver) {
+    const bool is_coop = r->what == out_edge::kind::member;
+    const term to = r->what == out_edge::kind::plain_name
+                        ? term::tuple({r->to_name, r->to_node})
+                        : term(r->to);
+    all.emplace_back(atom("receiver"),
+                     term::tuple({atom(is_coop      ? "coop"
+                                       : r->is_open ? "unmetered"
+                                                    : "metered"),
+                                  to}));
+  }
   for (auto& m : more)
     all.push_back(std::move(m));
   return term::map(all);
@@ -206,7 +218,11 @@ void member::take_credit_in() {
   const auto apply = [](out_edge& e, const returned_credit& c) {
     if (e.own_number != c.edge)
       return;
-    if (c.attached) {
+    if (c.opened) {
+      e.is_open = true;
+    } else if (e.what != out_edge::kind::member) {
+      e.window += c.units; // granted so far
+    } else if (c.attached) {
       e.number = *c.attached;
       e.window = c.units;
       e.sent = e.returned = 0;
@@ -281,8 +297,8 @@ void member::give_back(in_edge& e, bool all) noexcept {
 
 void member::run_ended() noexcept {
   for (auto& e : wiring_.in)
-    if (e.owed > 0)
-      give_back(e, e.local || e.is_relay);
+    if (e.local && e.owed > 0)
+      give_back(e, true); // costs nothing, and keeps the sender going
 }
 
 in_edge* member::find_in(std::uint32_t n) noexcept {
@@ -424,8 +440,7 @@ std::size_t member::hash_of(const datum& d) const {
 void member::send_on(out_edge& e, datum d) {
   if (!e.has_credit())
     wait_for_credit(e);
-  if (e.is_metered())
-    ++e.sent;
+  ++e.sent;
   if (is_debugged())
     debug_out(d.to_term(), e.local ? term(e.local->receiver->pid())
                                    : term(e.to));
@@ -456,15 +471,21 @@ void member::deliver_result(datum d) {
   if (is_debugged())
     debug_out(r, e.what == out_edge::kind::plain_pid ? term(e.to)
                                                      : term(e.to_name));
+  const std::uint64_t half = std::max<std::uint64_t>(1, wiring_.window / 2);
+  if (!e.is_open) {
+    wait_for_credit(e);
+    if (++e.sent % half == 0)
+      ask_meter();
+  }
+  // Without a meter the connection's high-water mark is what keeps us from
+  // filling this machine.
   const atom at = e.what == out_edge::kind::plain_pid ? e.to.node : e.to_node;
-  // A plain receiver gives no credit; the connection's high-water mark is
-  // what keeps us from filling this machine.
-  if (const auto p = at == home().name() ? nullptr
-                                         : home().connections().find(at);
+  if (const auto p = !e.is_open || at == home().name()
+                         ? nullptr
+                         : home().connections().find(at);
       p && p->is_congested()) {
     const node::process_ptr me(this);
-    std::shared_ptr<std::atomic<bool>> drained
-        = std::make_shared<std::atomic<bool>>(false);
+    const auto drained = std::make_shared<std::atomic<bool>>(false);
     p->on_drain([me, drained] {
       drained->store(true);
       me->kick();
@@ -479,10 +500,51 @@ void member::deliver_result(datum d) {
 
 void member::attach_receiver() {
   auto& r = wiring_.receiver;
-  if (!r || r->what != out_edge::kind::member)
+  if (!r)
     return;
-  r->window = 0; // until the head has answered
-  home().send_message(pid(), r->to, own::attach(pid(), r->own_number));
+  r->window = 0; // until somebody has answered
+  if (r->what == out_edge::kind::member) {
+    home().send_message(pid(), r->to, own::attach(pid(), r->own_number));
+    return;
+  }
+  const atom at = r->what == out_edge::kind::plain_pid ? r->to.node
+                                                       : r->to_node;
+  if (at == home().name()) {
+    r->is_open = true;
+    return;
+  }
+  static const atom coop_meter("coop_meter");
+  const ref watch = monitor(coop_meter, at);
+  {
+    const std::lock_guard guard(inbox_);
+    meter_ = watch;
+  }
+  ask_meter();
+  ask_meter();
+}
+
+// Half a window more, once the receiver's queue is no longer than that.
+void member::ask_meter() {
+  static const atom coop_meter("coop_meter");
+  const out_edge& r = *wiring_.receiver;
+  const bool is_pid = r.what == out_edge::kind::plain_pid;
+  home().send_message(
+      pid(), coop_meter, is_pid ? r.to.node : r.to_node,
+      own::meter(pid(), r.own_number,
+                 is_pid ? term(r.to) : term::tuple({r.to_name, r.to_node}),
+                 std::max<std::uint64_t>(1, wiring_.window / 2)));
+}
+
+bool member::intercept_down(const ref& r) {
+  {
+    const std::lock_guard guard(inbox_);
+    if (meter_ != r)
+      return false;
+    credit_in_.push_back({0, 0, std::nullopt, true});
+    has_credit_in_.store(true, std::memory_order_release);
+  }
+  kick();
+  return true;
 }
 
 // ---- The end ----------------------------------------------------------------

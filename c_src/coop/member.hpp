@@ -75,6 +75,7 @@ protected:
   void run_ended() noexcept override;
   void ended(const term& reason) override;
   void fired_with(const term& reason) override;
+  bool intercept_down(const ref& r) override;
 
   kill_switch_ptr switch_;
 
@@ -84,6 +85,7 @@ private:
     std::uint32_t edge;
     std::uint64_t units;
     std::optional<std::uint32_t> attached; // the number that the head gave
+    bool opened = false; // there is no coop_meter, or no longer
   };
 
   void take_datum(node::message_ptr m);
@@ -94,6 +96,7 @@ private:
   void wait_for_credit(out_edge& e);
   void deliver_result(datum d);
   void attach_receiver();
+  void ask_meter();
   std::size_t hash_of(const datum& d) const;
 
   const atom name_in_template_;
@@ -106,8 +109,9 @@ private:
   std::uint64_t in_ = 0, out_ = 0;
   std::atomic<std::uint64_t> dropped_{0};
 
-  spinlock inbox_; // guards the two below
+  spinlock inbox_; // guards the three below
   std::vector<returned_credit> credit_in_;
+  std::optional<ref> meter_; // the monitor of the receiver's coop_meter
   std::unique_ptr<wiring> new_wiring_;
   std::atomic<bool> has_credit_in_{false};
 };

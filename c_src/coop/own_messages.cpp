@@ -52,6 +52,13 @@ term attached(std::uint32_t edge, std::uint32_t head_edge,
       {tag, attached_, number(edge), number(head_edge), number(units)});
 }
 
+term meter(const pid& who, std::uint32_t edge, const term& receiver,
+           std::uint64_t units) {
+  static const atom meter_("meter");
+  return term::tuple(
+      {tag, meter_, who, number(edge), receiver, number(units)});
+}
+
 term flushed(const term& reference, std::size_t total) {
   static const atom flushed_("flushed");
   return term::tuple({tag, flushed_, reference, number(total)});

@@ -16,6 +16,8 @@ term credit(std::uint32_t edge, std::uint64_t units);
 term attach(const pid& who, std::uint32_t edge);
 term attached(std::uint32_t edge, std::uint32_t head_edge,
               std::uint64_t units);
+term meter(const pid& who, std::uint32_t edge, const term& receiver,
+           std::uint64_t units);
 term flushed(const term& reference, std::size_t total);
 
 // [] or a map with call and token; null for the former.

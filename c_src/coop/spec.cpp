@@ -138,14 +138,16 @@ std::variant<spec, term> read_spec(const term& t,
     s.nodes.push_back(std::move(one));
   }
   for (const term& e : *edge_list) {
-    const auto from = e.arity() == 2 ? e.element(0).as_atom() : std::nullopt;
-    const auto to = e.arity() == 2 ? e.element(1).as_atom() : std::nullopt;
-    if (!from || !to)
+    if (e.kind() != kind::tuple || e.arity() != 2)
       return bad_spec("edges");
-    for (const atom name : {*from, *to})
-      if (!places.contains(name))
-        return term::tuple({atom("unknown_node"), name});
-    s.edges.emplace_back(places[*from], places[*to]);
+    std::size_t ends[2] = {};
+    for (std::size_t i = 0; i < 2; ++i) {
+      const auto place = places.find(e.element(i).as_atom().value_or(atom()));
+      if (place == places.end())
+        return term::tuple({atom("unknown_node"), e.element(i)});
+      ends[i] = place->second;
+    }
+    s.edges.emplace_back(ends[0], ends[1]);
   }
   if (!read_count(t, "window", s.window)
       || !read_count(t, "max_queue", s.max_queue)

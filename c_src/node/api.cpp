@@ -3,6 +3,7 @@
 #include "esp/process.hpp"
 
 #include "node/node.hpp"
+#include "node/remote_call.hpp"
 #include "node/spawned.hpp"
 
 #include <atomic>
@@ -217,23 +218,26 @@ result<pid> leader_at(process& me, atom at, time_point until) {
 }
 
 // {Res, return, V} and its like; see erpc.erl, execute_call/4.
-result<term> outcome(const term& res, const term& reason) {
+result<node::outcome> outcome_of(const term& res, const term& reason) {
   const auto parts = reason.elements();
-  if (parts.size() < 3 || parts[0] != res)
+  const auto how = parts.size() < 3 || parts[0] != res ? std::nullopt
+                                                       : parts[1].as_atom();
+  if (!how)
     return error_of(reason);
-  if (parts[1].is_atom("return"))
-    return parts[2];
-  return {errc::refused, parts[1].to_string(64) + ":" + parts[2].to_string()};
+  return node::outcome{*how, parts[2]};
 }
 
 } // namespace
 
-result<term> rpc(atom at, std::string_view module, std::string_view function,
-                 std::initializer_list<term> args, milliseconds timeout) {
+namespace node {
+
+result<outcome> remote_call(atom at, std::string_view module,
+                            std::string_view function, const term& args,
+                            milliseconds timeout) {
   static const atom erpc("erpc"), execute_call("execute_call"),
       monitor_("monitor");
   process& me = awake();
-  node::node& home = me.home();
+  node& home = me.home();
   const time_point until = deadline(timeout);
   const auto leader = leader_at(me, at, until);
   if (!leader)
@@ -252,7 +256,7 @@ result<term> rpc(atom at, std::string_view module, std::string_view function,
   request.arity = 4;
   request.options = term::list(std::initializer_list<term>{monitor_});
   request.args =
-      term::list({res, atom(module), atom(function), term::list(args)});
+      term::list({res, atom(module), atom(function), args});
   home.send_spawn_request(at, request);
   struct closing {
     process& me;
@@ -276,8 +280,22 @@ result<term> rpc(atom at, std::string_view module, std::string_view function,
       return error_of(got->element(2)); // notsup, badopt, system_limit
     }
     is_down = true;
-    return outcome(res, got->element(4));
+    return outcome_of(res, got->element(4));
   }
+}
+
+} // namespace node
+
+result<term> rpc(atom at, std::string_view module, std::string_view function,
+                 std::initializer_list<term> args, milliseconds timeout) {
+  auto done = node::remote_call(at, module, function, term::list(args),
+                                timeout);
+  if (!done)
+    return done.error();
+  if (done->how == "return")
+    return std::move(done->value);
+  return {errc::refused, std::string(done->how.name()) + ":"
+                             + done->value.to_string()};
 }
 
 namespace {

@@ -427,8 +427,11 @@ void process::receive_exit(const esp::pid& from, const term& reason,
 
 void process::receive_leader(const esp::pid& leader) {
   extra& x = more();
-  const std::lock_guard guard(lock_);
-  x.leader = leader;
+  {
+    const std::lock_guard guard(lock_);
+    x.leader = leader;
+  }
+  leader_changed(leader);
 }
 
 void process::receive_node_down(atom node_name) {

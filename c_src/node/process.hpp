@@ -157,6 +157,14 @@ protected:
     (void)from, (void)reason, (void)by_link;
     return false;
   }
+  // A monitor of its own fired: true if that is dealt with, so that no message
+  // comes of it. Under no lock, on whatever thread.
+  virtual bool intercept_down(const ref& r) {
+    (void)r;
+    return false;
+  }
+  // Its group leader has changed.
+  virtual void leader_changed(const esp::pid& leader) { (void)leader; }
   // Where exit messages of a process that traps exits and DOWN messages go.
   virtual lane down_lane() const noexcept { return lane::data; }
   // Links and monitors have just fired, on whatever thread.

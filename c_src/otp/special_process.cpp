@@ -40,7 +40,8 @@ std::pair<node::message_ptr, node::lane> special_process::data(term t) {
 std::optional<std::pair<node::message_ptr, node::lane>>
 special_process::accept(term m, const std::optional<esp::pid>&) {
   if (m.kind() == kind::tuple) {
-    if (const auto tag = m.element(0).as_atom_name()) {
+    const term first = m.element(0);
+    if (const auto tag = first.as_atom_name()) {
       if (*tag == "$coop")
         return accept_own(std::move(m));
       if (m.is_tagged("system", 3) || m.is_tagged("get_modules", 2))
@@ -53,7 +54,7 @@ special_process::accept(term m, const std::optional<esp::pid>&) {
       }
     } else if (m.arity() == 3 && ends_with_atom(m, "get_modules")
                && m.element(2).is_atom("get_modules")
-               && m.element(0).kind() == kind::pid) {
+               && first.kind() == kind::pid) {
       return control(std::move(m));
     }
   }
@@ -113,6 +114,10 @@ void special_process::system_message(const term& from, const term& request) {
     answer_with(ok);
     return terminate(request.element(1));
   }
+  // No image is new here: the state is what it was. While it runs, sys's own
+  // answer is that it does not know the request.
+  if (request.is_tagged("change_code", 4) && is_suspended())
+    return answer_with(ok);
   if (request.is_tagged("debug", 2))
     return answer_with(debug_request(request.element(1)));
   answer_with(error(term::tuple({atom("unknown_system_msg"), request})));
