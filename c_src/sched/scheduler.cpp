@@ -109,6 +109,7 @@ private:
     std::uint64_t beats = 0;
     clock::time_point since{};
     bool reported = false;
+    std::uint64_t runs = 0;
   };
 
   void watch() {
@@ -128,10 +129,12 @@ private:
       watched& seen = watched_[i];
       waiting = waiting || w.queue().size() > 0;
       working = working || !w.is_asleep();
-      const auto beats = w.beats();
+      const auto beats = w.beats(), runs = w.runs();
       const runnable_ptr r = w.current();
+      if (r != nullptr && runs == seen.runs && w.queue().size() > 0)
+        w.notify(); // its batch takes long, and it is others' turn
       if (r == nullptr || beats != seen.beats) {
-        seen = {beats, now, false};
+        seen = {beats, now, false, runs};
         continue;
       }
       const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(
