@@ -57,8 +57,8 @@ public:
   }
 
   const entry& at(std::uint32_t index) const noexcept {
-    return chunks_[index / chunk_size]
-        .load(std::memory_order_acquire)[index % chunk_size];
+    return chunks_[index / chunk_size].load(
+        std::memory_order_acquire)[index % chunk_size];
   }
 
   std::uint64_t hash(std::string_view text) const noexcept {
@@ -80,8 +80,8 @@ public:
   result<std::uint32_t> intern(std::string_view text) {
     const std::uint64_t h = hash(text);
     shard& s = shards_[h % shard_count];
-    if (const auto known = find(*s.current.load(std::memory_order_acquire),
-                                text, h)) {
+    if (const auto known =
+            find(*s.current.load(std::memory_order_acquire), text, h)) {
       return known - 1;
     }
     const std::lock_guard guard(s.lock);
@@ -238,12 +238,16 @@ std::string_view atom_text(std::uint32_t index) noexcept {
   return {e.text, e.size};
 }
 
-std::size_t atom_count() noexcept { return the_table().count(); }
+std::size_t atom_count() noexcept {
+  return the_table().count();
+}
 
 std::uint64_t hash_text(std::string_view text) noexcept {
   return the_table().hash(text);
 }
 
-std::uint64_t hash_seed() noexcept { return the_table().seed(); }
+std::uint64_t hash_seed() noexcept {
+  return the_table().seed();
+}
 
 } // namespace esp::etf

@@ -16,9 +16,7 @@ struct block {
   std::atomic<std::uint32_t> count{1};
   std::uint32_t size = 0;
 
-  std::byte* data() noexcept {
-    return reinterpret_cast<std::byte*>(this + 1);
-  }
+  std::byte* data() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
 };
 
 // `size` bytes, not yet written; the caller owns the one count. Sizes of

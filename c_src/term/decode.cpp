@@ -8,9 +8,9 @@
 #include "term/block.hpp"
 #include "term/read.hpp"
 
-#include <algorithm>
-
 #include <ei.h>
+
+#include <algorithm>
 
 namespace esp {
 

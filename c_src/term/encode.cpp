@@ -7,13 +7,13 @@
 #include "term/block.hpp"
 #include "term/tags.hpp"
 
+#include <ei.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <stdexcept>
-
-#include <ei.h>
 
 namespace esp {
 
@@ -74,12 +74,32 @@ void encoder::put(const void* bytes, std::size_t n) {
 }
 
 void encoder::integer(std::int64_t v) {
+  // libei writes a bignum from 28 bits on, where a node does from 33 on.
+  if (v >= std::numeric_limits<std::int32_t>::min()
+      && v <= std::numeric_limits<std::int32_t>::max()) {
+    std::byte* p = room(5);
+    if (v >= 0 && v <= 255) {
+      p[0] = std::byte{tag::small_integer};
+      p[1] = static_cast<std::byte>(v);
+      size_ += 2;
+    } else {
+      p[0] = std::byte{tag::integer};
+      base::store_be(p + 1, static_cast<std::uint32_t>(v));
+      size_ += 5;
+    }
+    return;
+  }
   int n = 0;
   ei_encode_longlong(reinterpret_cast<char*>(room(longest_number)), &n, v);
   size_ += static_cast<std::size_t>(n);
 }
 
 void encoder::integer_unsigned(std::uint64_t v) {
+  if (v
+      <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
+    integer(static_cast<std::int64_t>(v));
+    return;
+  }
   int n = 0;
   ei_encode_ulonglong(reinterpret_cast<char*>(room(longest_number)), &n, v);
   size_ += static_cast<std::size_t>(n);
@@ -99,8 +119,8 @@ void encoder::integer_big(const big_int& v) {
   } else {
     size_ += header(p, tag::large_big, magnitude.size());
   }
-  data_[size_++] = std::byte{v.is_negative() ? std::uint8_t{1}
-                                             : std::uint8_t{0}};
+  data_[size_++] =
+      std::byte{v.is_negative() ? std::uint8_t{1} : std::uint8_t{0}};
   put(magnitude.data(), magnitude.size());
 }
 
@@ -113,7 +133,9 @@ void encoder::floating(double v) {
   size_ += static_cast<std::size_t>(n);
 }
 
-void encoder::atom(esp::atom a) { atom(a.name()); }
+void encoder::atom(esp::atom a) {
+  atom(a.name());
+}
 
 void encoder::atom(std::string_view utf8) {
   std::byte* p = room(3);
@@ -136,6 +158,24 @@ void encoder::binary(std::span<const std::byte> bytes) {
 
 void encoder::binary(std::string_view bytes) {
   binary(base::as_bytes(bytes));
+}
+
+void encoder::string(std::string_view latin1) {
+  if (latin1.empty()) {
+    nil();
+  } else if (latin1.size() <= 0xFFFF) {
+    std::byte* p = room(3);
+    p[0] = std::byte{tag::string};
+    base::store_be(p + 1, static_cast<std::uint16_t>(latin1.size()));
+    size_ += 3;
+    put(latin1.data(), latin1.size());
+  } else {
+    list(latin1.size());
+    for (const char c : latin1) {
+      integer(static_cast<unsigned char>(c));
+    }
+    nil();
+  }
 }
 
 void encoder::nil() {

@@ -114,8 +114,8 @@ bool equal_heads(const head& a, const head& b) noexcept {
            && a.old_uniq == b.old_uniq && equal_atoms(a.name, b.name);
   case form::record:
     return a.count == b.count && a.is_exported == b.is_exported
-           && equal_atoms(a.name, b.name)
-           && equal_atoms(a.function, b.function) && equal_field_names(a, b);
+           && equal_atoms(a.name, b.name) && equal_atoms(a.function, b.function)
+           && equal_field_names(a, b);
   case form::tuple:
   case form::map:
     return a.count == b.count;
@@ -141,7 +141,8 @@ struct list_side {
 
   list_side() = default;
   explicit list_side(const head& h)
-      : p(h.what == form::string ? h.body : h.next), left(h.count),
+      : p(h.what == form::string ? h.body : h.next),
+        left(h.count),
         is_string(h.what == form::string) {}
 
   state settle() noexcept {
@@ -206,7 +207,7 @@ private:
     std::uint64_t left = 0; // row: children; map: next of `pairs`
     list_side a, b;         // list
     std::vector<std::pair<const std::byte*, const std::byte*>> pairs; // map
-    const std::byte* a_end = nullptr; // map
+    const std::byte* a_end = nullptr;                                 // map
     const std::byte* b_end = nullptr;
   };
 
@@ -285,9 +286,8 @@ private:
       for (entry& e : *side) {
         e.hash = hash({e.key, e.value});
       }
-      std::sort(side->begin(), side->end(), [](const entry& x, const entry& y) {
-        return x.hash < y.hash;
-      });
+      std::sort(side->begin(), side->end(),
+                [](const entry& x, const entry& y) { return x.hash < y.hash; });
     }
     for (std::size_t i = 0; i < as.size(); ++i) {
       if (as[i].hash != bs[i].hash) {

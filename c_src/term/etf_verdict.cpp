@@ -5,9 +5,10 @@
 // Erlang port. A second argument of `--atoms N` tells how many atoms the node
 // in question has; see verdict() for why that matters.
 
+#include "base/bytes.hpp"
 #include "term/scan.hpp"
 
-#include "base/bytes.hpp"
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -17,8 +18,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <unistd.h>
 
 namespace {
 

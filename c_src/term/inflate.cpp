@@ -2,9 +2,9 @@
 
 #include "base/bytes.hpp"
 
-#include <algorithm>
-
 #include <zlib.h>
+
+#include <algorithm>
 
 namespace esp::etf {
 
@@ -29,9 +29,8 @@ result<std::vector<std::byte>> inflate(std::span<const std::byte> after_tag,
   std::vector<std::byte> out;
   int code = Z_OK;
   while (code == Z_OK && out.size() < claimed) {
-    const std::size_t piece =
-        std::min(claimed - out.size(),
-                 std::max<std::size_t>(out.size(), 16 * 1024));
+    const std::size_t piece = std::min(
+        claimed - out.size(), std::max<std::size_t>(out.size(), 16 * 1024));
     const std::size_t had = out.size();
     out.resize(had + piece);
     z.next_out = reinterpret_cast<Bytef*>(out.data() + had);

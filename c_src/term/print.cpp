@@ -14,11 +14,11 @@ namespace {
 
 using base::load_be;
 
-constexpr std::array<std::string_view, 28> reserved = {
-    "after", "and", "andalso", "band", "begin", "bnot", "bor",
-    "bsl",   "bsr", "bxor",    "case", "catch", "cond", "div",
-    "end",   "fun", "if",      "let",  "maybe", "not",  "of",
-    "or",    "orelse", "receive", "rem", "try", "when", "xor"};
+constexpr std::array<std::string_view, 27> reserved = {
+    "after",  "and",     "andalso", "band", "begin", "bnot", "bor",
+    "bsl",    "bsr",     "bxor",    "case", "catch", "cond", "div",
+    "end",    "fun",     "if",      "let",  "not",   "of",   "or",
+    "orelse", "receive", "rem",     "try",  "when",  "xor"};
 
 void append_utf8(std::string& out, unsigned c) { // of latin-1
   if (c < 0x80) {
@@ -68,14 +68,31 @@ void append_escaped(std::string& out, unsigned c, char quote) {
   }
 }
 
+// The letters of latin-1 beyond ASCII are C3 80 to C3 BF in UTF-8, but for the
+// signs of multiplication and division; the small ones start at C3 9F.
 bool is_plain_atom(std::string_view s) {
   const auto is_word = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
            || (c >= '0' && c <= '9') || c == '_' || c == '@';
   };
-  return !s.empty() && s[0] >= 'a' && s[0] <= 'z'
-         && std::all_of(s.begin(), s.end(), is_word)
-         && std::find(reserved.begin(), reserved.end(), s) == reserved.end();
+  if (std::find(reserved.begin(), reserved.end(), s) != reserved.end()) {
+    return false;
+  }
+  for (std::size_t i = 0; i < s.size(); ++i) {
+    if (s[i] != '\xC3') {
+      if (!(i == 0 ? s[0] >= 'a' && s[0] <= 'z' : is_word(s[i]))) {
+        return false;
+      }
+      continue;
+    }
+    const auto second =
+        static_cast<unsigned char>(i + 1 < s.size() ? s[i + 1] : 0);
+    if (second < (i == 0 ? 0x9F : 0x80) || second == 0x97 || second == 0xB7) {
+      return false;
+    }
+    ++i;
+  }
+  return !s.empty();
 }
 
 void print_atom(std::string& out, const atom_bytes& a) {

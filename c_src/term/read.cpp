@@ -27,10 +27,24 @@ void latin1(atom_bytes& out) noexcept {
 void internal_atom(std::uint32_t number, std::string_view bytes,
                    atom_bytes& out) noexcept {
   static constexpr std::array<std::string_view, 18> first = {
-      "false",   "true",      "_",      "nonode@nohost", "$end_of_table",
-      "",        "infinity",  "timeout", "normal",       "call",
-      "return",  "throw",     "error",  "exit",          "undefined",
-      "nocatch", "undefined_function",  "undefined_lambda"};
+      "false",
+      "true",
+      "_",
+      "nonode@nohost",
+      "$end_of_table",
+      "",
+      "infinity",
+      "timeout",
+      "normal",
+      "call",
+      "return",
+      "throw",
+      "error",
+      "exit",
+      "undefined",
+      "nocatch",
+      "undefined_function",
+      "undefined_lambda"};
   out.text = number < first.size() ? first[number] : bytes;
   out.is_secret = number == secret_atom;
   out.is_nameless = number >= first.size();

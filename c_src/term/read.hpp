@@ -18,15 +18,15 @@
 namespace esp::etf {
 
 enum class form : std::uint8_t {
-  integer,  // fits 64 bits
-  big,      // does not
+  integer, // fits 64 bits
+  big,     // does not
   floating,
   atom,
   binary,
-  bits,     // a last byte in use by 1..7 bits
+  bits, // a last byte in use by 1..7 bits
   nil,
-  string,   // a list of bytes, at least one
-  list,     // at least one element, then a tail
+  string, // a list of bytes, at least one
+  list,   // at least one element, then a tail
   tuple,
   map,
   pid,
@@ -42,8 +42,8 @@ inline constexpr std::uint32_t secret_atom = 18; // '3RT$' in atom.names
 // The text of an atom as it is on the wire.
 struct atom_bytes {
   std::string_view text;
-  bool is_latin1 = false; // and beyond ASCII, so not also UTF-8
-  bool is_cached = false; // an index into a frame's atoms, in text[0]
+  bool is_latin1 = false;   // and beyond ASCII, so not also UTF-8
+  bool is_cached = false;   // an index into a frame's atoms, in text[0]
   bool is_nameless = false; // one of the VM's own numbers; see read_atom()
   bool is_secret = false;   // of those, the one by which a VM knows itself
 };
@@ -53,17 +53,17 @@ struct head {
   form what = form::nil;
   const std::byte* next = nullptr; // the first child, else the next term
 
-  std::int64_t integer = 0;        // integer; external_fun: the arity
+  std::int64_t integer = 0; // integer; external_fun: the arity
   double floating = 0;
   // big: magnitude, least byte first, without leading zeros; binary, bits,
   // string: the bytes; ref: words, big-endian.
   const std::byte* body = nullptr;
-  std::uint64_t count = 0; // of bytes, words, elements or pairs; closure: the
-                           // free variables
-  bool is_negative = false;  // big
+  std::uint64_t count = 0;  // of bytes, words, elements or pairs; closure: the
+                            // free variables
+  bool is_negative = false; // big
   std::uint8_t last_bits = 8; // bits
-  std::uint64_t id = 0;      // pid, port
-  std::uint32_t serial = 0;  // pid
+  std::uint64_t id = 0;       // pid, port
+  std::uint32_t serial = 0;   // pid
   std::uint32_t creation = 0;
   atom_bytes name;     // atom; node of pid, port, ref; module of the funs and
                        // of a record

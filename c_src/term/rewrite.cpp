@@ -11,8 +11,7 @@ namespace {
 
 using bytes_t = std::span<const std::byte>;
 
-void copy_atom(buffer& out, const atom_bytes& a,
-               std::span<const atom> cached) {
+void copy_atom(buffer& out, const atom_bytes& a, std::span<const atom> cached) {
   if (a.is_cached) {
     write_atom(out, cached[static_cast<unsigned char>(a.text[0])].name());
   } else if (!a.is_latin1) {
@@ -116,8 +115,7 @@ struct open_closure {
   std::size_t size_at;        // of its size field in the copy
 };
 
-buffer copy(bytes_t accepted, std::span<const atom> cached,
-            bool narrow_ports) {
+buffer copy(bytes_t accepted, std::span<const atom> cached, bool narrow_ports) {
   buffer out;
   out.reserve(accepted.size());
   // A closure carries its size in bytes, so it is known only at its end.

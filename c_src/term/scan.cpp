@@ -148,9 +148,9 @@ bool verdict(std::span<const std::byte> external, std::size_t atom_count) {
     inflated = std::move(*plain);
     bytes = inflated;
   }
-  walk w(bytes, {.how = setting::verdict,
-                 .max_depth = no_cap,
-                 .atom_count = atom_count});
+  walk w(
+      bytes,
+      {.how = setting::verdict, .max_depth = no_cap, .atom_count = atom_count});
   return w.run() && (!w.has_wordless_ref() || is_measurable(bytes));
 }
 
@@ -166,9 +166,8 @@ std::uint64_t hash(std::span<const std::byte> accepted) {
   default:
     return hash_leaf(h);
   }
-  walk w(accepted, {.how = setting::connection,
-                    .max_depth = no_cap,
-                    .hash_all = true});
+  walk w(accepted,
+         {.how = setting::connection, .max_depth = no_cap, .hash_all = true});
   (void)w.run();
   return w.hash();
 }

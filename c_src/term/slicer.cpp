@@ -22,7 +22,9 @@ detail::block* copy_block(std::span<const std::byte> bytes) {
 
 slicer::slicer(std::span<const std::byte> body, const limits& caps,
                std::span<const atom> cached)
-    : block_(copy_block(body)), size_(body.size()), caps_(caps),
+    : block_(copy_block(body)),
+      size_(body.size()),
+      caps_(caps),
       cached_(cached.begin(), cached.end()) {}
 
 result<term> slicer::next() {

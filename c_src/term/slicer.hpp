@@ -5,6 +5,7 @@
 
 #include "esp/error.hpp"
 #include "esp/term.hpp"
+
 #include "term/block.hpp"
 #include "term/scan.hpp"
 

@@ -1,19 +1,19 @@
 #include "esp/term.hpp"
 
+#include "esp/codec.hpp"
+
 #include "term/atom_table.hpp"
 #include "term/block.hpp"
 #include "term/print.hpp"
 #include "term/read.hpp"
 #include "term/scan.hpp"
 #include "term/slicer.hpp"
-#include "term/write.hpp"
 
 #include <cstring>
 #include <stdexcept>
 
 namespace esp {
 
-using etf::buffer;
 using etf::form;
 using etf::head;
 using etf::interned;
@@ -39,7 +39,9 @@ result<atom> atom::intern(std::string_view utf8) {
   return a;
 }
 
-std::string_view atom::name() const noexcept { return etf::atom_text(index_); }
+std::string_view atom::name() const noexcept {
+  return etf::atom_text(index_);
+}
 
 namespace {
 
@@ -53,82 +55,46 @@ std::string_view text_of(const head& h) noexcept {
 
 template <class Write>
 term written(Write write) {
-  buffer out;
+  encoder out;
   write(out);
-  return term::copy_of(out);
-}
-
-void append(buffer& out, const term& t) {
-  const auto b = t.bytes();
-  out.insert(out.end(), b.begin(), b.end());
-}
-
-std::size_t room_for(std::span<const term> elements) {
-  std::size_t n = 16;
-  for (const term& t : elements) {
-    n += t.bytes().size();
-  }
-  return n;
+  return out.finish();
 }
 
 } // namespace
 
-term::term() noexcept { set_nil(); }
-
-term::term(atom a) : term() {
-  *this = written([&](buffer& out) { etf::write_atom(out, a.name()); });
+term::term() noexcept {
+  set_nil();
 }
 
-term::term(const esp::pid& p) : term() {
-  *this = written([&](buffer& out) { etf::write_pid(out, p); });
-}
+term::term(atom a) : term(to_term(a)) {}
 
-term::term(const esp::ref& r) : term() {
-  *this = written([&](buffer& out) { etf::write_ref(out, r); });
-}
+term::term(const esp::pid& p) : term(to_term(p)) {}
 
-term::term(const esp::port& p) : term() {
-  *this = written([&](buffer& out) { etf::write_port(out, p); });
-}
+term::term(const esp::ref& r) : term(to_term(r)) {}
+
+term::term(const esp::port& p) : term(to_term(p)) {}
 
 term term::integer(std::int64_t v) {
-  return written([&](buffer& out) { etf::write_integer(out, v); });
+  return to_term(v);
 }
 
 term term::floating(double v) {
-  return written([&](buffer& out) { etf::write_floating(out, v); });
+  return to_term(v);
 }
 
 term term::binary(std::string_view bytes) {
-  return written(
-      [&](buffer& out) { etf::write_binary(out, base::as_bytes(bytes)); });
+  return to_term(bytes);
 }
 
 term term::string(std::string_view latin1) {
-  return written([&](buffer& out) {
-    if (latin1.empty()) {
-      etf::write_nil(out);
-    } else if (latin1.size() <= 0xFFFF) {
-      base::writer w(out);
-      w.u8(etf::tag::string);
-      w.u16(static_cast<std::uint16_t>(latin1.size()));
-      w.text(latin1);
-    } else {
-      etf::write_list_header(out, latin1.size());
-      for (const char c : latin1) {
-        etf::write_integer(out, static_cast<unsigned char>(c));
-      }
-      etf::write_nil(out);
-    }
-  });
+  return written([&](encoder& out) { out.string(latin1); });
 }
 
 term term::tuple(std::span<const term> elements) {
-  return written([&](buffer& out) {
-    out.reserve(room_for(elements));
-    etf::write_tuple_header(out, elements.size());
+  return written([&](encoder& out) {
+    out.tuple(elements.size());
     for (const term& t : elements) {
-      append(out, t);
+      out.value(t);
     }
   });
 }
@@ -149,22 +115,21 @@ term term::list(std::span<const term> elements, const term& tail) {
   if (elements.empty()) {
     return tail;
   }
-  return written([&](buffer& out) {
-    out.reserve(room_for(elements) + tail.bytes().size());
-    etf::write_list_header(out, elements.size());
+  return written([&](encoder& out) {
+    out.list(elements.size());
     for (const term& t : elements) {
-      append(out, t);
+      out.value(t);
     }
-    append(out, tail);
+    out.value(tail);
   });
 }
 
 term term::map(std::span<const std::pair<term, term>> pairs) {
-  return written([&](buffer& out) {
-    etf::write_map_header(out, pairs.size());
+  return written([&](encoder& out) {
+    out.map(pairs.size());
     for (const auto& [key, value] : pairs) {
-      append(out, key);
-      append(out, value);
+      out.value(key);
+      out.value(value);
     }
   });
 }
@@ -456,7 +421,9 @@ bool operator==(const term& a, const term& b) noexcept {
          || etf::equal(x.data(), y.data());
 }
 
-std::size_t term::hash() const noexcept { return etf::hash(bytes()); }
+std::size_t term::hash() const noexcept {
+  return etf::hash(bytes());
+}
 
 std::string term::to_string(std::size_t limit) const {
   return etf::print(bytes().data(), limit);
@@ -492,15 +459,12 @@ term term::copy_of(std::span<const std::byte> accepted) {
 
 } // namespace esp
 
-std::size_t
-std::hash<esp::pid>::operator()(const esp::pid& p) const noexcept {
-  return esp::etf::mix(
-      p.node.index() ^ (std::uint64_t{p.creation} << 32),
-      p.id ^ (std::uint64_t{p.serial} << 32));
+std::size_t std::hash<esp::pid>::operator()(const esp::pid& p) const noexcept {
+  return esp::etf::mix(p.node.index() ^ (std::uint64_t{p.creation} << 32),
+                       p.id ^ (std::uint64_t{p.serial} << 32));
 }
 
-std::size_t
-std::hash<esp::ref>::operator()(const esp::ref& r) const noexcept {
+std::size_t std::hash<esp::ref>::operator()(const esp::ref& r) const noexcept {
   std::uint64_t h = esp::etf::mix(r.node.index(),
                                   r.creation ^ (std::uint64_t{r.count} << 32));
   for (const std::uint32_t word : r.words) {
@@ -511,6 +475,6 @@ std::hash<esp::ref>::operator()(const esp::ref& r) const noexcept {
 
 std::size_t
 std::hash<esp::port>::operator()(const esp::port& p) const noexcept {
-  return esp::etf::mix(
-      p.node.index() ^ (std::uint64_t{p.creation} << 32), p.id);
+  return esp::etf::mix(p.node.index() ^ (std::uint64_t{p.creation} << 32),
+                       p.id);
 }

@@ -175,8 +175,7 @@ bool walk::enter(bool& opened) {
     return true;
   }
   opened = true;
-  return is_map ? open(inside::map, 2 * n, seed)
-                : open(inside::tuple, n, seed);
+  return is_map ? open(inside::map, 2 * n, seed) : open(inside::tuple, n, seed);
 }
 
 bool walk::open(inside what, std::uint64_t children, std::uint64_t seed) {
@@ -317,8 +316,8 @@ bool walk::leaf(std::uint8_t t) {
   case tag::float_text: {
     double ignored = 0;
     ok = has(31)
-         && (read_float_text(
-                 base::as_text({p_, is_verdict() ? left() : 31}), ignored)
+         && (read_float_text(base::as_text({p_, is_verdict() ? left() : 31}),
+                             ignored)
              || fail(errc::malformed))
          && skip_bytes(31);
     break;
@@ -494,8 +493,7 @@ bool walk::reference(std::uint8_t t) {
     for (std::size_t i = 0; i < 4; ++i) {
       first = (first << 8) | (i < left() ? tag_at(p_ + i) : 0xFFu);
     }
-    p_ += std::min<std::size_t>(left(),
-                                4 * std::max<std::size_t>(words, 1));
+    p_ += std::min<std::size_t>(left(), 4 * std::max<std::size_t>(words, 1));
   }
   const bool is_old = t != tag::newer_reference;
   if (is_old && (creation > max_tiny_creation || first >= max_reference)) {

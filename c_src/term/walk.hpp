@@ -25,8 +25,10 @@ public:
   };
 
   walk(std::span<const std::byte> bytes, const options& o)
-      : begin_(bytes.data()), p_(bytes.data()),
-        end_(bytes.data() + bytes.size()), o_(o) {}
+      : begin_(bytes.data()),
+        p_(bytes.data()),
+        end_(bytes.data() + bytes.size()),
+        o_(o) {}
 
   // False: see failure(). Call it once.
   bool run();

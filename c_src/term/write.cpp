@@ -3,11 +3,10 @@
 #include "base/bytes.hpp"
 #include "term/tags.hpp"
 
-#include <cmath>
+#include <ei.h>
+
 #include <limits>
 #include <stdexcept>
-
-#include <ei.h>
 
 namespace esp::etf {
 namespace {
@@ -33,32 +32,27 @@ std::uint32_t narrow_count(std::size_t n) {
 } // namespace
 
 void write_integer(buffer& out, std::int64_t v) {
-  with_ei(out, 12, [v](char* p, int* i) { ei_encode_longlong(p, i, v); });
+  base::writer w(out);
+  // libei writes a bignum from 28 bits on, where a node does from 33 on.
+  if (v >= 0 && v <= 255) {
+    w.u8(tag::small_integer);
+    w.u8(static_cast<std::uint8_t>(v));
+  } else if (v >= std::numeric_limits<std::int32_t>::min()
+             && v <= std::numeric_limits<std::int32_t>::max()) {
+    w.u8(tag::integer);
+    w.u32(static_cast<std::uint32_t>(v));
+  } else {
+    with_ei(out, 12, [v](char* p, int* i) { ei_encode_longlong(p, i, v); });
+  }
 }
 
 void write_unsigned(buffer& out, std::uint64_t v) {
-  with_ei(out, 12, [v](char* p, int* i) { ei_encode_ulonglong(p, i, v); });
-}
-
-void write_big(buffer& out, std::span<const std::byte> magnitude,
-               bool negative) {
-  base::writer w(out);
-  if (magnitude.size() <= 255) {
-    w.u8(tag::small_big);
-    w.u8(static_cast<std::uint8_t>(magnitude.size()));
+  if (v
+      <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
+    write_integer(out, static_cast<std::int64_t>(v));
   } else {
-    w.u8(tag::large_big);
-    w.u32(narrow_count(magnitude.size()));
+    with_ei(out, 12, [v](char* p, int* i) { ei_encode_ulonglong(p, i, v); });
   }
-  w.u8(negative ? 1 : 0);
-  w.bytes(magnitude);
-}
-
-void write_floating(buffer& out, double v) {
-  if (!std::isfinite(v)) {
-    throw std::range_error("Erlang has no float for an infinity or a NaN");
-  }
-  with_ei(out, 9, [v](char* p, int* i) { ei_encode_double(p, i, v); });
 }
 
 void write_atom(buffer& out, std::string_view utf8) {
@@ -80,7 +74,9 @@ void write_binary(buffer& out, std::span<const std::byte> bytes) {
   w.bytes(bytes);
 }
 
-void write_nil(buffer& out) { out.push_back(std::byte{tag::nil}); }
+void write_nil(buffer& out) {
+  out.push_back(std::byte{tag::nil});
+}
 
 void write_tuple_header(buffer& out, std::size_t arity) {
   base::writer w(out);
@@ -91,18 +87,6 @@ void write_tuple_header(buffer& out, std::size_t arity) {
     w.u8(tag::large_tuple);
     w.u32(narrow_count(arity));
   }
-}
-
-void write_list_header(buffer& out, std::size_t elements) {
-  base::writer w(out);
-  w.u8(tag::list);
-  w.u32(narrow_count(elements));
-}
-
-void write_map_header(buffer& out, std::size_t pairs) {
-  base::writer w(out);
-  w.u8(tag::map);
-  w.u32(narrow_count(pairs));
 }
 
 void write_pid(buffer& out, const pid& p) {
@@ -124,21 +108,6 @@ void write_ref(buffer& out, const ref& r) {
   for (std::size_t i = 0; i < words; ++i) {
     w.u32(r.words[i]);
   }
-}
-
-void write_port(buffer& out, const port& p) {
-  base::writer w(out);
-  constexpr std::uint64_t widest_narrow = (std::uint64_t{1} << 28) - 1;
-  if (p.id <= widest_narrow) { // which OTP 23 reads too
-    w.u8(tag::new_port);
-    write_atom(out, p.node.name());
-    w.u32(static_cast<std::uint32_t>(p.id));
-  } else {
-    w.u8(tag::v4_port);
-    write_atom(out, p.node.name());
-    w.u64(p.id);
-  }
-  w.u32(p.creation);
 }
 
 } // namespace esp::etf

@@ -103,6 +103,7 @@ public:
   void atom(std::string_view utf8); // legal text, as a literal is
   void binary(std::span<const std::byte> bytes);
   void binary(std::string_view bytes);
+  void string(std::string_view latin1); // a list of characters
   void nil();
   void tuple(std::size_t elements);
   void list(std::size_t elements); // 1 or more; then those and a tail
@@ -149,7 +150,7 @@ public:
   // beyond ASCII.
   std::optional<std::string_view> atom_name() noexcept;
   bool is_atom(std::string_view name) noexcept; // if so, it is behind
-  bool text(std::string& v); // a binary or a list of bytes
+  bool text(std::string& v);                    // a binary or a list of bytes
   bool bytes(esp::binary& v);
   std::optional<esp::pid> pid();
   std::optional<esp::ref> ref();
@@ -204,7 +205,7 @@ template <class T>
 concept decodable = requires(decoder& in) {
   {
     codec<std::remove_cvref_t<T>>::decode(in)
-  } -> std::same_as<std::optional<std::remove_cvref_t<T>>>;
+    } -> std::same_as<std::optional<std::remove_cvref_t<T>>>;
 };
 
 template <class T>
@@ -217,8 +218,7 @@ std::optional<T> decode(decoder& in) {
 }
 
 template <class T>
-  requires encodable<T>
-term to_term(const T& v) {
+requires encodable<T> term to_term(const T& v) {
   encoder out;
   codec<T>::encode(out, v);
   return out.finish();
@@ -230,8 +230,7 @@ ESP_API error no_such_value(const term& t); // badarg, with the term's text
 
 // The error is badarg; its text shows the beginning of the term.
 template <class T>
-  requires decodable<T>
-result<T> from_term(const term& t) {
+requires decodable<T> result<T> from_term(const term& t) {
   decoder in(t);
   std::optional<T> v = codec<T>::decode(in);
   if (!v) {
@@ -429,9 +428,8 @@ struct codec<term> {
 
 template <class T>
 struct codec<std::vector<T>> {
-  static void encode(encoder& out, const std::vector<T>& v)
-    requires encodable<T>
-  {
+  static void encode(encoder& out,
+                     const std::vector<T>& v) requires encodable<T> {
     if (!v.empty()) {
       out.list(v.size());
       for (const T& e : v) {
@@ -440,9 +438,8 @@ struct codec<std::vector<T>> {
     }
     out.nil();
   }
-  static std::optional<std::vector<T>> decode(decoder& in)
-    requires decodable<T>
-  {
+  static std::optional<std::vector<T>>
+  decode(decoder& in) requires decodable<T> {
     const auto start = in.here();
     std::optional<std::vector<T>> v(std::in_place);
     decoder::list_state l;
@@ -470,15 +467,13 @@ struct codec<std::vector<T>> {
 
 template <class... Ts>
 struct codec<std::tuple<Ts...>> {
-  static void encode(encoder& out, const std::tuple<Ts...>& v)
-    requires(encodable<Ts> && ...)
-  {
+  static void encode(encoder& out,
+                     const std::tuple<Ts...>& v) requires(encodable<Ts>&&...) {
     out.tuple(sizeof...(Ts));
     std::apply([&](const Ts&... e) { (codec<Ts>::encode(out, e), ...); }, v);
   }
-  static std::optional<std::tuple<Ts...>> decode(decoder& in)
-    requires(decodable<Ts> && ...)
-  {
+  static std::optional<std::tuple<Ts...>>
+  decode(decoder& in) requires(decodable<Ts>&&...) {
     const auto start = in.here();
     std::size_t n = 0;
     if (!in.tuple(n)) {
@@ -487,9 +482,7 @@ struct codec<std::tuple<Ts...>> {
     if (n == sizeof...(Ts)) {
       std::tuple<std::optional<Ts>...> parts;
       const bool all = std::apply(
-          [&](std::optional<Ts>&... e) {
-            return (take<Ts>(in, e) && ...);
-          },
+          [&](std::optional<Ts>&... e) { return (take<Ts>(in, e) && ...); },
           parts);
       if (all) {
         return std::apply(
@@ -515,16 +508,15 @@ private:
 
 template <class A, class B>
 struct codec<std::pair<A, B>> {
-  static void encode(encoder& out, const std::pair<A, B>& v)
-    requires encodable<A> && encodable<B>
-  {
+  static void
+  encode(encoder& out,
+         const std::pair<A, B>& v) requires encodable<A> && encodable<B> {
     out.tuple(2);
     codec<A>::encode(out, v.first);
     codec<B>::encode(out, v.second);
   }
-  static std::optional<std::pair<A, B>> decode(decoder& in)
-    requires decodable<A> && decodable<B>
-  {
+  static std::optional<std::pair<A, B>>
+  decode(decoder& in) requires decodable<A> && decodable<B> {
     auto t = codec<std::tuple<A, B>>::decode(in);
     if (!t) {
       return std::nullopt;
@@ -543,9 +535,8 @@ struct map_codec {
   using key = typename Map::key_type;
   using value = typename Map::mapped_type;
 
-  static void encode(encoder& out, const Map& v)
-    requires encodable<key> && encodable<value>
-  {
+  static void encode(encoder& out,
+                     const Map& v) requires encodable<key> && encodable<value> {
     out.map(v.size());
     for (const auto& [k, e] : v) {
       codec<key>::encode(out, k);
@@ -553,9 +544,8 @@ struct map_codec {
     }
   }
   // Two keys that are one in C++ (<<"a">> and "a") fail: none is lost.
-  static std::optional<Map> decode(decoder& in)
-    requires decodable<key> && decodable<value>
-  {
+  static std::optional<Map>
+  decode(decoder& in) requires decodable<key> && decodable<value> {
     const auto start = in.here();
     std::optional<Map> v(std::in_place);
     std::size_t n = 0;
@@ -589,18 +579,16 @@ struct codec<std::unordered_map<K, V, H, E, A>>
 
 template <class T>
 struct codec<std::optional<T>> {
-  static void encode(encoder& out, const std::optional<T>& v)
-    requires encodable<T>
-  {
+  static void encode(encoder& out,
+                     const std::optional<T>& v) requires encodable<T> {
     if (v) {
       codec<T>::encode(out, *v);
     } else {
       out.atom("undefined");
     }
   }
-  static std::optional<std::optional<T>> decode(decoder& in)
-    requires decodable<T>
-  {
+  static std::optional<std::optional<T>>
+  decode(decoder& in) requires decodable<T> {
     if (in.is_atom("undefined")) {
       return std::optional<std::optional<T>>(std::in_place);
     }
@@ -620,14 +608,13 @@ struct codec<std::optional<T>> {
 
 template <class... Ts>
 struct codec<std::variant<Ts...>> {
-  static void encode(encoder& out, const std::variant<Ts...>& v)
-    requires(encodable<Ts> && ...)
-  {
+  static void
+  encode(encoder& out,
+         const std::variant<Ts...>& v) requires(encodable<Ts>&&...) {
     std::visit([&](const auto& e) { esp::encode(out, e); }, v);
   }
-  static std::optional<std::variant<Ts...>> decode(decoder& in)
-    requires(decodable<Ts> && ...)
-  {
+  static std::optional<std::variant<Ts...>>
+  decode(decoder& in) requires(decodable<Ts>&&...) {
     std::optional<std::variant<Ts...>> v;
     (void)first<0>(in, v);
     return v;
@@ -672,7 +659,9 @@ constexpr std::tuple<Fields...> fields(Fields... f) {
 }
 
 template <class T>
-concept has_fields = std::is_class_v<T> && requires { T::fields(); };
+concept has_fields = std::is_class_v<T> && requires {
+  T::fields();
+};
 
 namespace detail {
 template <class T>
@@ -735,8 +724,7 @@ private:
           std::size_t at = 0;
           return ((found[at++]
                    || detail::is_optional<
-                       std::remove_cvref_t<decltype(v.*(f.member))>>)
-                  && ...);
+                       std::remove_cvref_t<decltype(v.*(f.member))>>)&&...);
         },
         T::fields());
   }

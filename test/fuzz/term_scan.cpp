@@ -40,8 +40,7 @@ esp::term rebuilt(const esp::term& t) {
     return t;
   case esp::kind::map: {
     auto pairs = t.pairs();
-    return esp::term::map(
-        std::vector(pairs.rbegin(), pairs.rend()));
+    return esp::term::map(std::vector(pairs.rbegin(), pairs.rend()));
   }
   default:
     return t;
