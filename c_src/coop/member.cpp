@@ -411,7 +411,9 @@ void member::emit(datum d) {
     return send_on(out[(std::uint64_t{random_} * out.size()) >> 32],
                    std::move(d));
   case dataflow::method::hash:
-    return send_on(out[hash_of(d) % out.size()], std::move(d));
+    // Looked at before it is moved: arguments are made in any order.
+    out_edge& e = out[hash_of(d) % out.size()];
+    return send_on(e, std::move(d));
   }
 }
 
