@@ -70,7 +70,8 @@ void process::push(message_ptr m, lane l) noexcept {
                          std::memory_order_relaxed);
   } else {
     data_.push_back(std::move(m));
-    data_count_.fetch_add(1, std::memory_order_relaxed);
+    data_in_.store(data_in_.load(std::memory_order_relaxed) + 1,
+                   std::memory_order_relaxed);
   }
   wake_if(l != lane::control
           && (flags_.load(std::memory_order_relaxed) & on_data) != 0);
@@ -114,12 +115,12 @@ void process::schedule() { home_.workers().schedule(process_ptr(this)); }
 
 void process::unread(message_list&& m) noexcept {
   for (const message* i = m.front(); i != nullptr; i = i->next)
-    data_count_.fetch_add(1, std::memory_order_relaxed);
+    count_taken(static_cast<std::uint32_t>(-1)); // there again
   mine_.prepend(std::move(m));
 }
 
 void process::put_ahead(message_ptr m) noexcept {
-  data_count_.fetch_add(1, std::memory_order_relaxed);
+  count_taken(static_cast<std::uint32_t>(-1)); // there again
   mine_.push_urgent(std::move(m));
 }
 
@@ -182,7 +183,7 @@ void process::run() noexcept {
     ++n;
     sched::this_worker::beat();
     message_ptr m = mine_.pop_front();
-    data_count_.fetch_sub(1, std::memory_order_relaxed);
+    count_taken(1);
     handled_.store(handled_.load(std::memory_order_relaxed) + 1,
                    std::memory_order_relaxed);
     handle_data(std::move(m));
@@ -264,7 +265,7 @@ process::receive(const std::function<bool(const term&)>& matches,
   }
   if (!found)
     return std::nullopt;
-  data_count_.fetch_sub(1, std::memory_order_relaxed);
+  count_taken(1);
   return found->value.take_as<term>();
 }
 
@@ -609,7 +610,7 @@ void process::demonitor(const ref& r) {
         return m.kind == what::down && m.value.holds<term>()
                && m.value.as<term>().element(1).as_ref() == r;
       }))
-    data_count_.fetch_sub(1, std::memory_order_relaxed);
+    count_taken(1);
 }
 
 void process::expect(const ref& r, atom at_node) {
@@ -661,7 +662,9 @@ bool process::has_ended() const noexcept {
   return (flags_.load(std::memory_order_acquire) & dead) != 0;
 }
 std::size_t process::queued_data() const noexcept {
-  return data_count_.load(std::memory_order_relaxed);
+  // In this order, a look from outside never sees more taken than came.
+  const std::uint32_t taken = data_out_.load(std::memory_order_acquire);
+  return data_in_.load(std::memory_order_relaxed) - taken;
 }
 std::size_t process::queued_control() const noexcept {
   return control_count_.load(std::memory_order_relaxed);

@@ -235,6 +235,10 @@ private:
   void finalize();
   bool take_control(message_list& into) noexcept;
   void wait_parked(clock::time_point until);
+  void count_taken(std::uint32_t n) noexcept {
+    data_out_.store(data_out_.load(std::memory_order_relaxed) + n,
+                    std::memory_order_relaxed);
+  }
   bool has_work() const noexcept; // under lock_
 
   node& home_;
@@ -243,7 +247,9 @@ private:
   bool suspended_ = false; // written by the process itself only
   bool finalizing_ = false; // likewise
   std::atomic<std::uint16_t> flags_{0};
-  std::atomic<std::uint32_t> data_count_{0}, control_count_{0};
+  // Data that came, counted under lock_, and those taken, by the fiber: plain
+  // stores each, for a locked one costs as much as the rest of a hop.
+  std::atomic<std::uint32_t> data_in_{0}, data_out_{0}, control_count_{0};
   std::atomic<std::uint32_t> handled_{0};
   message_list control_, data_; // arrived; under lock_
   message_list mine_;           // data taken over by the fiber
