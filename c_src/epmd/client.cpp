@@ -82,7 +82,6 @@ private:
   std::array<std::byte, longest_alive_reply> room_{};
   std::vector<std::byte> reply_;
   bool is_registered_ = false;
-  bool is_stopped_ = false;
   milliseconds backoff_ = first_backoff;
   base::log_limiter log_{1};
 };
@@ -149,7 +148,6 @@ void registration::session::lost(errc code, const std::string& why) {
   timer_.cancel();
   const auto what = "epmd at " + text_of(request_.epmd) + ": " + why;
   if (auto first = std::exchange(first_, nullptr)) {
-    is_stopped_ = true;
     return first(error{code, what});
   }
   if (std::exchange(is_registered_, false)) {
@@ -161,7 +159,6 @@ void registration::session::lost(errc code, const std::string& why) {
 }
 
 void registration::session::stop() {
-  is_stopped_ = true;
   first_ = nullptr;
   timer_.cancel();
   if (stream_) {

@@ -41,15 +41,16 @@ base::log_limiter& limiter() {
   return l;
 }
 
-void remember_unflushed(connection_ptr c) {
+void remember_unflushed(peer_connection& c) {
   auto& all = unflushed_connections;
-  if (std::find(all.rbegin(), all.rend(), c) != all.rend()) {
+  const auto is_c = [&](const connection_ptr& one) { return one.get() == &c; };
+  if (std::any_of(all.rbegin(), all.rend(), is_c)) {
     return;
   }
   if (all.size() == most_unflushed) {
     flush_unflushed();
   }
-  all.push_back(std::move(c));
+  all.push_back(c.shared_from_this());
   unflushed = true;
 }
 
@@ -120,6 +121,9 @@ void peer_connection::drop(const std::string& why) {
   output_.close();
   stream_ = nullptr;
   timer_.reset();
+  // Somebody may hold us for long; what never becomes whole need not stay.
+  splitter_ = dist::frame_splitter{who_.flags};
+  joiner_ = dist::fragment_joiner{};
   std::exchange(on_lost_, nullptr)(self, why);
   run_resumes();
 }
@@ -129,7 +133,7 @@ void peer_connection::drop(const std::string& why) {
 void peer_connection::send(const dist::control& c) {
   switch (output_.append(c)) {
   case peer_output::appended::quietly:
-    return remember_unflushed(shared_from_this());
+    return remember_unflushed(*this);
   case peer_output::appended::enough:
     return flush();
   case peer_output::appended::too_much:
@@ -149,23 +153,22 @@ void peer_connection::on_writable() {
 }
 
 void peer_connection::wrote(peer_output::flushed f) {
-  auto self = shared_from_this();
   switch (f) {
   case peer_output::flushed::done:
     break;
   case peer_output::flushed::blocked:
-    io_->post([self] {
+    io_->post([self = shared_from_this()] {
       if (self->is_up()) {
         self->stream_->wait_writable();
       }
     });
     break;
   case peer_output::flushed::broken:
-    io_->post([self] { self->drop("connection broken"); });
+    io_->post([self = shared_from_this()] { self->drop("connection broken"); });
     break;
   }
   if (output_.has_drained()) {
-    io_->post([self] { self->run_resumes(); });
+    io_->post([self = shared_from_this()] { self->run_resumes(); });
   }
 }
 
@@ -218,6 +221,7 @@ void peer_connection::on_end(const std::string& why) {
 }
 
 void peer_connection::take_frames() {
+  const peer_ptr self = shared_from_this();
   while (is_up()) {
     auto f = splitter_.next();
     if (!f) {
@@ -227,7 +231,7 @@ void peer_connection::take_frames() {
     if (!*f) {
       break;
     }
-    if (auto taken = take(**f); !taken) {
+    if (auto taken = take(self, **f); !taken) {
       drop_malformed(taken.error());
       break;
     }
@@ -241,7 +245,7 @@ void peer_connection::take_frames() {
   }
 }
 
-result<void> peer_connection::take(const dist::frame& f) {
+result<void> peer_connection::take(const peer_ptr& self, const dist::frame& f) {
   switch (f.kind) {
   case dist::frame_kind::tick:
     saw_tick_ = true;
@@ -251,7 +255,7 @@ result<void> peer_connection::take(const dist::frame& f) {
       count_too_large();
       return {};
     }
-    return take_signal(f.body);
+    return take_signal(self, f.body);
   case dist::frame_kind::first_fragment:
   case dist::frame_kind::next_fragment:
     break;
@@ -263,14 +267,15 @@ result<void> peer_connection::take(const dist::frame& f) {
   if (*added == dist::fragment_joiner::outcome::dropped) {
     count_too_large();
   } else if (*added == dist::fragment_joiner::outcome::complete) {
-    auto taken = take_signal(joiner_.body());
+    auto taken = take_signal(self, joiner_.body());
     joiner_.forget_body();
     return taken;
   }
   return {};
 }
 
-result<void> peer_connection::take_signal(std::span<const std::byte> body) {
+result<void> peer_connection::take_signal(const peer_ptr& self,
+                                          std::span<const std::byte> body) {
   auto c = dist::decode_control(body, framing_, caps_);
   if (!c) {
     return c.error();
@@ -280,7 +285,7 @@ result<void> peer_connection::take_signal(std::span<const std::byte> body) {
   }
   signals_in_.store(signals_in_.load(std::memory_order_relaxed) + 1,
                     std::memory_order_relaxed);
-  events_.on_signal(shared_from_this(), std::move(*c));
+  events_.on_signal(self, std::move(*c));
   return {};
 }
 

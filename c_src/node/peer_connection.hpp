@@ -74,8 +74,9 @@ public:
 
 private:
   void take_frames();
-  result<void> take(const dist::frame& f);
-  result<void> take_signal(std::span<const std::byte> body);
+  result<void> take(const peer_ptr& self, const dist::frame& f);
+  result<void> take_signal(const peer_ptr& self,
+                           std::span<const std::byte> body);
   void drop_malformed(const esp::error& e);
   void count_too_large();
   void answer_tick();

@@ -98,7 +98,8 @@ TEST_CASE("a timer runs once; set anew, cancelled or destroyed it does not") {
   running r;
   std::promise<void> done;
   std::atomic<int> wrong = 0;
-  std::unique_ptr<net::timer> a, b, c;
+  std::atomic<int> either = 0;
+  std::unique_ptr<net::timer> a, b, c, d, e;
   r.io.run([&] {
     a = std::make_unique<net::timer>(r.io);
     b = std::make_unique<net::timer>(r.io);
@@ -110,12 +111,26 @@ TEST_CASE("a timer runs once; set anew, cancelled or destroyed it does not") {
     a->cancel();
     b->after(1ms, [&] { done.set_value(); });
     c = nullptr;
+    // Both are due in the same round: whichever comes first, the other has
+    // expired already when it is cancelled.
+    d = std::make_unique<net::timer>(r.io);
+    e = std::make_unique<net::timer>(r.io);
+    d->after(0ms, [&] {
+      ++either;
+      e->cancel();
+    });
+    e->after(0ms, [&] {
+      ++either;
+      d->cancel();
+    });
   });
   CHECK(done.get_future().wait_for(60s) == std::future_status::ready);
   CHECK(wrong == 0);
+  CHECK(either == 1);
   r.io.run([&] {
-    a = nullptr;
-    b = nullptr;
+    for (auto* t : {&a, &b, &d, &e}) {
+      *t = nullptr;
+    }
   });
 }
 

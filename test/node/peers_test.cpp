@@ -141,7 +141,9 @@ TEST_CASE("a message of any size comes back as it went, in fragments or not") {
 
 TEST_CASE("what one thread sends comes in the order it was sent") {
   erlang_node peer{epmd(), erl};
-  recording_node n{options()};
+  auto o = options();
+  o.max_waiting_bytes = 100 << 20; // nothing is to be dropped here
+  recording_node n{o};
   must_start(n);
   // Small and fragmented ones mixed, from before the dial to after it.
   constexpr int many = 3'000;
