@@ -13,10 +13,17 @@
 start_link() ->
     supervisor:start_link({local, ?MODULE}, ?MODULE, []).
 
-%% @doc Starts the default C-node unless it runs. Two callers at once are fine:
-%% the supervisor takes them one after the other.
+%% @doc Starts the default C-node unless it runs, or is just being restarted, here
+%% or under a user's own supervisor. Two callers at once are fine: the supervisor
+%% takes them one after the other.
 -spec start_default_node() -> ok | {error, term()}.
 start_default_node() ->
+    case esp_node_sup:is_running(esp) of
+        true -> ok;
+        false -> start_default_child()
+    end.
+
+start_default_child() ->
     Opts = application:get_env(erlangsp, default_node, #{}),
     %% temporary: a C-node that cannot be kept up must not take this tree along
     Spec0 = esp_node:child_spec(Opts#{name => esp, id => {esp_node, esp}}),
