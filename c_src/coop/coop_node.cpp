@@ -113,10 +113,13 @@ otp::answer coop_node::state() {
   return s ? *s : term(undefined);
 }
 
+std::optional<term> coop_node::fixed_state() const {
+  if (task_.entry->replace_state != nullptr)
+    return std::nullopt;
+  return term::binary(task_.entry->type);
+}
+
 otp::answer coop_node::replace_state(const term& t) {
-  if (task_.entry->replace_state == nullptr)
-    return otp::refusal{
-        term::tuple({atom("no_state_codec"), term::binary(task_.entry->type)})};
   if (auto reason = guarded(t, [&] { task_.entry->replace_state(state_, t); }))
     return otp::refusal{*reason};
   return state();

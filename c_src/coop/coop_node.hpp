@@ -27,6 +27,7 @@ protected:
   void ended(const term& reason) override;
 
   otp::answer state() override;
+  std::optional<term> fixed_state() const override;
   otp::answer replace_state(const term& t) override;
   atom module() const override { return task_name_; }
   std::vector<atom> modules() const override { return {plugin_name_}; }

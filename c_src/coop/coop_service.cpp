@@ -102,10 +102,6 @@ otp::answer coop_service::state() {
   return term::map({{atom("plugins"), plugins()}});
 }
 
-otp::answer coop_service::replace_state(const term&) {
-  return otp::refusal{term::tuple({atom("no_state_codec"), atom("erlangsp")})};
-}
-
 atom coop_service::module() const {
   static const atom m("erlangsp");
   return m;

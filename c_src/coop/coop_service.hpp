@@ -25,7 +25,6 @@ protected:
   std::optional<std::pair<node::message_ptr, node::lane>>
   accept_own(term message) override;
   otp::answer state() override;
-  otp::answer replace_state(const term& t) override;
   atom module() const override;
   std::string doing() const override { return "erlangsp"; }
   // Its owner makes it the leader of whatever has no other.

@@ -106,10 +106,6 @@ void head::attach(const term& request) {
 
 otp::answer head::state() { return describe(more_info()); }
 
-otp::answer head::replace_state(const term&) {
-  return otp::refusal{term::tuple({atom("no_state_codec"), atom("head")})};
-}
-
 atom head::module() const {
   static const atom m("coop_head");
   return m;

@@ -28,7 +28,6 @@ protected:
   void terminate(const term& reason) override { begin_end(reason); }
 
   otp::answer state() override;
-  otp::answer replace_state(const term& t) override;
   atom module() const override;
   std::vector<std::pair<term, term>> more_info() override;
   atom role() const override;

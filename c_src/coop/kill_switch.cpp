@@ -116,11 +116,6 @@ otp::answer kill_switch::state() {
                      term::integer(static_cast<std::int64_t>(alive_))}});
 }
 
-otp::answer kill_switch::replace_state(const term&) {
-  return otp::refusal{
-      term::tuple({atom("no_state_codec"), atom("kill_switch")})};
-}
-
 atom kill_switch::module() const {
   static const atom m("coop_kill_switch");
   return m;

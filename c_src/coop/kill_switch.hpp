@@ -37,7 +37,6 @@ protected:
   void ended(const term& reason) override;
 
   otp::answer state() override;
-  otp::answer replace_state(const term& t) override;
   atom module() const override;
   std::string doing() const override { return "kill switch"; }
 

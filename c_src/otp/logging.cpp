@@ -84,9 +84,6 @@ protected:
     return std::nullopt;
   }
   answer state() override { return term(atom("undefined")); }
-  answer replace_state(const term&) override {
-    return refusal{term(atom("no_state"))};
-  }
   atom module() const override { return proxy_name; }
   void handle_request(node::message&) override {}
   std::optional<std::pair<node::message_ptr, node::lane>>

@@ -134,6 +134,8 @@ term special_process::get_state(const term& from) {
 
 term special_process::replace(const term& from, const term& fun) {
   const auto caller = from.element(0).as_pid();
+  if (const auto type = fixed_state())
+    return error(term::tuple({atom("no_state_codec"), *type}));
   const answer a = state();
   if (const auto* no = std::get_if<refusal>(&a))
     return error(no->reason);
@@ -147,7 +149,7 @@ term special_process::replace(const term& from, const term& fun) {
     return failed(no->reason);
   const answer now = replace_state(std::get<term>(applied));
   if (const auto* no = std::get_if<refusal>(&now))
-    return error(no->reason);
+    return failed(term::tuple({error_, no->reason}));
   const term& s = std::get<term>(now);
   return wraps_state(caller->node) ? term::tuple({ok, s}) : s;
 }
@@ -205,7 +207,7 @@ term special_process::debug_request(const term& r) {
   }
   if (!r.is_tagged("statistics", 2) && !r.is_tagged("log", 2)
       && !r.is_tagged("trace", 2))
-    return term::tuple({atom("unknown_debug"), r});
+    return atom("unknown_debug");
   const term what = r.element(1);
   if (r.is_tagged("statistics", 2)) {
     if (what.is_atom("true"))
@@ -233,7 +235,7 @@ term special_process::debug_request(const term& r) {
   } else if (what.is_atom("true") || what.is_atom("false")) {
     return get().trace(what.is_atom("true")), done(ok);
   }
-  return done(term::tuple({atom("unknown_debug"), r}));
+  return done(atom("unknown_debug"));
 }
 
 void special_process::debug_in(const term& message) {

@@ -39,7 +39,11 @@ public:
 protected:
   // ---- What a subclass says of itself -------------------------------------
   virtual answer state() = 0;                           // sys:get_state
-  virtual answer replace_state(const term& new_state) = 0; // the state it has now
+  // The Type of {no_state_codec, Type}, which answers sys:replace_state before
+  // any fun is run, if the state is only for show.
+  virtual std::optional<term> fixed_state() const { return term(module()); }
+  // Else: the state that it has then.
+  virtual answer replace_state(const term&) { return state(); }
   virtual atom module() const = 0;
   virtual std::vector<atom> modules() const { return {module()}; }
   // More for sys:get_status: {Text, Term} pairs.

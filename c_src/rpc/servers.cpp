@@ -64,9 +64,6 @@ server::server(node::node& home, std::uint64_t number, atom name)
 otp::answer server::state() {
   return term(atom("undefined"));
 }
-otp::answer server::replace_state(const term&) {
-  return otp::refusal{term(atom("no_state"))};
-}
 void server::handle_request(node::message& m) {
   if (!m.value.empty())
     unknown(m.value.to_term());

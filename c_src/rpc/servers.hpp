@@ -18,7 +18,6 @@ public:
 
 protected:
   otp::answer state() override;
-  otp::answer replace_state(const term& new_state) override;
   atom module() const override { return name_; }
   void handle_request(node::message& m) override;
   std::optional<std::pair<node::message_ptr, node::lane>>
