@@ -19,7 +19,7 @@
 %% thorough but takes a millisecond for a term, so it makes a few and a seed, and
 %% the rest are those few put together in many ways.
 written(N) ->
-    ?LET({Few, Seed}, {vector(N div 20, encoded()), seed()}, begin
+    ?LET({Few, Seed}, {vector(N div 50, encoded()), seed()}, begin
         _ = rand:seed(exsss, Seed),
         Pool = list_to_tuple(Few),
         Few ++ [together(Pool) || _ <- lists:seq(1, N - length(Few))]
@@ -27,7 +27,7 @@ written(N) ->
 
 %% `N` inputs that no node should have written; most are no term any more.
 spoilt(N) ->
-    ?LET({Few, Seed}, {vector(N div 20, encoded()), seed()}, begin
+    ?LET({Few, Seed}, {vector(N div 50, encoded()), seed()}, begin
         _ = rand:seed(exsss, Seed),
         Pool = list_to_tuple(Few),
         [spoil(Pool) || _ <- lists:seq(1, N)]

@@ -37,40 +37,7 @@ const char* chars(const std::byte* p) noexcept {
 } // namespace
 
 kind decoder::peek() const noexcept {
-  switch (head_at(p_, byte_).what) {
-  case form::integer:
-  case form::big:
-    return kind::integer;
-  case form::floating:
-    return kind::floating;
-  case form::atom:
-    return kind::atom;
-  case form::binary:
-    return kind::binary;
-  case form::bits:
-    return kind::bitstring;
-  case form::nil:
-    return kind::nil;
-  case form::string:
-  case form::list:
-    return kind::list;
-  case form::tuple:
-    return kind::tuple;
-  case form::map:
-    return kind::map;
-  case form::pid:
-    return kind::pid;
-  case form::port:
-    return kind::port;
-  case form::ref:
-    return kind::ref;
-  case form::external_fun:
-  case form::closure:
-    return kind::fun;
-  case form::record:
-    return kind::record;
-  }
-  return kind::nil;
+  return etf::kind_of(head_at(p_, byte_).what);
 }
 
 bool decoder::integer(std::int64_t& v) noexcept {
@@ -222,46 +189,29 @@ bool decoder::bytes(esp::binary& v) {
 
 std::optional<pid> decoder::pid() {
   const head h = head_at(p_, byte_);
-  if (h.what != form::pid) {
-    return std::nullopt;
+  auto v = etf::pid_of(h);
+  if (v) {
+    p_ = h.next;
   }
-  const auto node = etf::interned(h.name);
-  if (!node) {
-    return std::nullopt;
-  }
-  p_ = h.next;
-  return esp::pid{*node, static_cast<std::uint32_t>(h.id), h.serial,
-                  h.creation};
+  return v;
 }
 
 std::optional<ref> decoder::ref() {
   const head h = head_at(p_, byte_);
-  if (h.what != form::ref) {
-    return std::nullopt;
+  auto v = etf::ref_of(h);
+  if (v) {
+    p_ = h.next;
   }
-  const auto node = etf::interned(h.name);
-  if (!node) {
-    return std::nullopt;
-  }
-  esp::ref r{*node, h.creation, static_cast<std::uint8_t>(h.count), {}};
-  for (std::size_t i = 0; i < h.count && i < r.words.size(); ++i) {
-    r.words[i] = base::load_be<std::uint32_t>(h.body + 4 * i);
-  }
-  p_ = h.next;
-  return r;
+  return v;
 }
 
 std::optional<port> decoder::port() {
   const head h = head_at(p_, byte_);
-  if (h.what != form::port) {
-    return std::nullopt;
+  auto v = etf::port_of(h);
+  if (v) {
+    p_ = h.next;
   }
-  const auto node = etf::interned(h.name);
-  if (!node) {
-    return std::nullopt;
-  }
-  p_ = h.next;
-  return esp::port{*node, h.id, h.creation};
+  return v;
 }
 
 bool decoder::tuple(std::size_t& elements) noexcept {

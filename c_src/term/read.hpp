@@ -96,6 +96,13 @@ std::optional<atom> interned(const atom_bytes& a);
 
 head read(const std::byte* p) noexcept;
 
+kind kind_of(form what) noexcept;
+// The identifier that a head of form pid, ref or port holds; none for another
+// form, and if the table of atoms is full.
+std::optional<pid> pid_of(const head& h);
+std::optional<ref> ref_of(const head& h);
+std::optional<port> port_of(const head& h);
+
 // The end of the term at `p`, without recursion and without memory.
 const std::byte* skip(const std::byte* p) noexcept;
 

@@ -1,7 +1,5 @@
 #include "esp/term.hpp"
 
-#include "esp/codec.hpp"
-
 #include "term/atom_table.hpp"
 #include "term/block.hpp"
 #include "term/print.hpp"
@@ -18,31 +16,6 @@ using etf::form;
 using etf::head;
 using etf::interned;
 
-atom::atom(std::string_view utf8) {
-  auto interned = intern(utf8);
-  if (!interned) {
-    throw std::length_error("no atom: " + interned.error().what);
-  }
-  index_ = interned->index_;
-}
-
-result<atom> atom::intern(std::string_view utf8) {
-  if (!etf::is_atom_text(utf8)) {
-    return {errc::badarg, "no UTF-8 text of at most 255 characters"};
-  }
-  auto index = etf::intern_atom(utf8);
-  if (!index) {
-    return index.error();
-  }
-  atom a;
-  a.index_ = *index;
-  return a;
-}
-
-std::string_view atom::name() const noexcept {
-  return etf::atom_text(index_);
-}
-
 namespace {
 
 head head_of(const term& t) noexcept {
@@ -53,89 +26,10 @@ std::string_view text_of(const head& h) noexcept {
   return base::as_text({h.body, static_cast<std::size_t>(h.count)});
 }
 
-template <class Write>
-term written(Write write) {
-  encoder out;
-  write(out);
-  return out.finish();
-}
-
 } // namespace
 
 term::term() noexcept {
   set_nil();
-}
-
-term::term(atom a) : term(to_term(a)) {}
-
-term::term(const esp::pid& p) : term(to_term(p)) {}
-
-term::term(const esp::ref& r) : term(to_term(r)) {}
-
-term::term(const esp::port& p) : term(to_term(p)) {}
-
-term term::integer(std::int64_t v) {
-  return to_term(v);
-}
-
-term term::floating(double v) {
-  return to_term(v);
-}
-
-term term::binary(std::string_view bytes) {
-  return to_term(bytes);
-}
-
-term term::string(std::string_view latin1) {
-  return written([&](encoder& out) { out.string(latin1); });
-}
-
-term term::tuple(std::span<const term> elements) {
-  return written([&](encoder& out) {
-    out.tuple(elements.size());
-    for (const term& t : elements) {
-      out.value(t);
-    }
-  });
-}
-
-term term::tuple(std::initializer_list<term> elements) {
-  return tuple(std::span(elements.begin(), elements.size()));
-}
-
-term term::list(std::span<const term> elements) {
-  return list(elements, term());
-}
-
-term term::list(std::initializer_list<term> elements) {
-  return list(std::span(elements.begin(), elements.size()), term());
-}
-
-term term::list(std::span<const term> elements, const term& tail) {
-  if (elements.empty()) {
-    return tail;
-  }
-  return written([&](encoder& out) {
-    out.list(elements.size());
-    for (const term& t : elements) {
-      out.value(t);
-    }
-    out.value(tail);
-  });
-}
-
-term term::map(std::span<const std::pair<term, term>> pairs) {
-  return written([&](encoder& out) {
-    out.map(pairs.size());
-    for (const auto& [key, value] : pairs) {
-      out.value(key);
-      out.value(value);
-    }
-  });
-}
-
-term term::map(std::initializer_list<std::pair<term, term>> pairs) {
-  return map(std::span(pairs.begin(), pairs.size()));
 }
 
 result<term> term::decode(std::span<const std::byte> external) {
@@ -151,40 +45,7 @@ std::vector<std::byte> term::encode() const {
 }
 
 kind term::kind() const noexcept {
-  switch (head_of(*this).what) {
-  case form::integer:
-  case form::big:
-    return kind::integer;
-  case form::floating:
-    return kind::floating;
-  case form::atom:
-    return kind::atom;
-  case form::binary:
-    return kind::binary;
-  case form::bits:
-    return kind::bitstring;
-  case form::nil:
-    return kind::nil;
-  case form::string:
-  case form::list:
-    return kind::list;
-  case form::tuple:
-    return kind::tuple;
-  case form::map:
-    return kind::map;
-  case form::pid:
-    return kind::pid;
-  case form::port:
-    return kind::port;
-  case form::ref:
-    return kind::ref;
-  case form::external_fun:
-  case form::closure:
-    return kind::fun;
-  case form::record:
-    return kind::record;
-  }
-  return kind::nil;
+  return etf::kind_of(head_of(*this).what);
 }
 
 bool term::is_atom(std::string_view name) const noexcept {
@@ -259,35 +120,15 @@ std::optional<std::string> term::as_iodata() const {
 }
 
 std::optional<esp::pid> term::as_pid() const {
-  const head h = head_of(*this);
-  const auto node = h.what == form::pid ? interned(h.name) : std::nullopt;
-  if (!node) {
-    return std::nullopt;
-  }
-  return esp::pid{*node, static_cast<std::uint32_t>(h.id), h.serial,
-                  h.creation};
+  return etf::pid_of(head_of(*this));
 }
 
 std::optional<esp::ref> term::as_ref() const {
-  const head h = head_of(*this);
-  const auto node = h.what == form::ref ? interned(h.name) : std::nullopt;
-  if (!node) {
-    return std::nullopt;
-  }
-  esp::ref r{*node, h.creation, static_cast<std::uint8_t>(h.count), {}};
-  for (std::size_t i = 0; i < h.count && i < r.words.size(); ++i) {
-    r.words[i] = base::load_be<std::uint32_t>(h.body + 4 * i);
-  }
-  return r;
+  return etf::ref_of(head_of(*this));
 }
 
 std::optional<esp::port> term::as_port() const {
-  const head h = head_of(*this);
-  const auto node = h.what == form::port ? interned(h.name) : std::nullopt;
-  if (!node) {
-    return std::nullopt;
-  }
-  return esp::port{*node, h.id, h.creation};
+  return etf::port_of(head_of(*this));
 }
 
 std::size_t term::arity() const noexcept {

@@ -117,6 +117,9 @@ private:
   bool has_wordless_ref_ = false;
 };
 
+// What the hash of every list starts from, a string's too.
+inline constexpr std::uint64_t list_seed = 0x6C69737400000001U;
+
 // The hash of a term without children (also of a string).
 std::uint64_t hash_leaf(const head& h) noexcept;
 std::uint64_t hash_atom(const atom_bytes& a) noexcept;
