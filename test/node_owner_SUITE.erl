@@ -23,6 +23,7 @@ all() ->
         wrong_options_are_named,
         a_plugin_that_cannot_be_loaded_is_an_error,
         a_restarted_c_node_has_the_plugins_of_the_one_before,
+        a_default_c_node_that_a_user_supervises_is_not_started_twice,
         waiting_for_a_c_node_is_bounded
     ].
 
@@ -126,6 +127,25 @@ a_restarted_c_node_has_the_plugins_of_the_one_before(_) ->
     unlink(Sup),
     exit(Sup, shutdown),
     eventually(c_node_gone, fun() -> os_pids(t_again) =:= [] end).
+
+a_default_c_node_that_a_user_supervises_is_not_started_twice(_) ->
+    process_flag(trap_exit, true),
+    {ok, Sup} = esp_node_sup:start_link(esp, #{}),
+    [{_, Owner, _, _}] = supervisor:which_children(Sup),
+    Ref = monitor(process, Owner),
+    ok = sys:suspend(Sup),
+    kill_c_node(esp),
+    {signal, 9} = down(Ref),
+    %% Gone, and not back before its supervisor goes on.
+    ok = esp_sup:start_default_node(),
+    false = lists:keymember({esp_node, esp}, 1, supervisor:which_children(esp_sup)),
+    ok = sys:resume(Sup),
+    {ok, _} = esp_node:await(esp, 10_000),
+    [{_, Owner2, _, _}] = supervisor:which_children(Sup),
+    {ok, _, Owner2} = esp_nodes:find(esp),
+    unlink(Sup),
+    exit(Sup, shutdown),
+    eventually(c_node_gone, fun() -> os_pids(esp) =:= [] end).
 
 waiting_for_a_c_node_is_bounded(_) ->
     {error, {not_up, t_never}} = esp_node:await(t_never, 50),
