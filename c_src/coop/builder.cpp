@@ -40,7 +40,8 @@ std::optional<term> builder::create(node::process& maker, const pid& parent) {
   }
   if (!spec_.head_is_native())
     return std::nullopt;
-  head_ = home_.spawn<head>(atom("head"), spec_.max_queue);
+  head_ = home_.spawn<head>(
+      atom("head"), queue_limits{spec_.max_queue, spec_.max_queue_bytes});
   head_->set_origin(
       {term::tuple({atom("coop_head"), atom("init"), term::integer(1)}),
        {parent}});
@@ -57,7 +58,8 @@ std::optional<term> builder::create(node::process& maker, const pid& parent) {
 member_ptr builder::spawn_node(std::size_t i, const node::process& maker,
                                const pid& parent) {
   const auto& n = spec_.nodes[i];
-  auto& here = places_[i].here = home_.spawn<coop_node>(n, spec_.max_queue);
+  auto& here = places_[i].here = home_.spawn<coop_node>(
+      n, queue_limits{spec_.max_queue, spec_.max_queue_bytes});
   places_[i].p = here->pid();
   here->set_origin({term::tuple({n.plugin_name, n.task_name, term::integer(2)}),
                     {switch_->pid(), parent}});

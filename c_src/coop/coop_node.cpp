@@ -11,8 +11,8 @@
 namespace esp::coop {
 
 coop_node::coop_node(node::node& home, std::uint64_t number, const node_spec& s,
-                     std::size_t max_queue)
-    : member(home, number, s.name, max_queue),
+                     queue_limits limits)
+    : member(home, number, s.name, limits),
       task_(s.task),
       plugin_name_(s.plugin_name),
       task_name_(s.task_name),

@@ -31,6 +31,15 @@ base::log_limiter& limiter() {
   return l;
 }
 
+// Came by `!`, which is a term and has no edge.
+bool is_plain(const message& m) noexcept {
+  return m.edge == node::no_edge && m.kind == what::data
+         && m.value.holds<term>();
+}
+std::size_t size_of(const message& m) noexcept {
+  return m.value.as<term>().bytes().size();
+}
+
 message_ptr make(what kind, term value) {
   return std::make_unique<message>(kind, datum::of(std::move(value)));
 }
@@ -38,9 +47,9 @@ message_ptr make(what kind, term value) {
 } // namespace
 
 member::member(node::node& home, std::uint64_t number, atom name,
-               std::size_t max_queue)
+               queue_limits limits)
     : special_process(home, number), name_in_template_(name),
-      max_queue_(max_queue) {}
+      limits_(limits) {}
 
 member::~member() = default;
 
@@ -52,17 +61,26 @@ void member::join(kill_switch_ptr k) { switch_ = std::move(k); }
 std::optional<std::pair<message_ptr, lane>>
 member::accept(term m, const std::optional<esp::pid>& from) {
   auto accepted = special_process::accept(std::move(m), from);
-  if (accepted && accepted->second == lane::data
-      && accepted->first->edge == node::no_edge
-      && accepted->first->kind == what::data && queued_data() >= max_queue_) {
-    dropped_.fetch_add(1, std::memory_order_relaxed);
-    limiter().log(base::log_level::warning,
-                     "the queue of " + term(pid()).to_string() + " ("
-                         + std::string(name_in_template_.name())
-                         + ") is full: data sent with ! are dropped");
-    return std::nullopt;
+  if (!accepted || accepted->second != lane::data || !is_plain(*accepted->first))
+    return accepted;
+  const std::size_t bytes = size_of(*accepted->first);
+  if (queued_data() < limits_.data
+      && plain_bytes_.load(std::memory_order_relaxed) + bytes
+             <= limits_.bytes) {
+    plain_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+    return accepted;
   }
-  return accepted;
+  dropped_.fetch_add(1, std::memory_order_relaxed);
+  limiter().log(base::log_level::warning,
+                "the queue of " + term(pid()).to_string() + " ("
+                    + std::string(name_in_template_.name())
+                    + ") is full: data sent with ! are dropped");
+  return std::nullopt;
+}
+
+void member::leaves_queue(const message& m) noexcept {
+  if (is_plain(m))
+    plain_bytes_.fetch_sub(size_of(m), std::memory_order_relaxed);
 }
 
 std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
@@ -173,11 +191,6 @@ term member::describe(std::vector<std::pair<term, term>> more) {
   for (auto& e : wiring_.in)
     for (const message* i = e.held.front(); i != nullptr; i = i->next)
       ++held;
-  take_credit_in();
-  const bool is_blocked
-      = !wiring_.out.empty()
-        && std::none_of(wiring_.out.begin(), wiring_.out.end(),
-                        [](const out_edge& e) { return e.has_credit(); });
   std::vector<std::pair<term, term>> all{
       {atom("role"), role()},
       {atom("name"), name_in_template_},
@@ -187,7 +200,7 @@ term member::describe(std::vector<std::pair<term, term>> more) {
       {atom("out"), number_of(out_)},
       {atom("dropped"), number_of(dropped_.load(std::memory_order_relaxed))},
       {atom("status"), atom(is_suspended() ? "suspended" : "running")},
-      {atom("blocked"), atom(is_blocked ? "true" : "false")}};
+      {atom("blocked"), atom(can_take_data() ? "false" : "true")}};
   if (const auto& r = wiring_.receiver) {
     const bool is_coop = r->what == out_edge::kind::member;
     const term to = r->what == out_edge::kind::plain_name
@@ -323,6 +336,7 @@ void member::drop_in_edges_from(const esp::pid& sender) {
 // ---- Data -------------------------------------------------------------------
 
 void member::handle_data(message_ptr m) {
+  leaves_queue(*m);
   if (m->edge != node::no_edge)
     if (in_edge* const e = find_in(m->edge)) {
       if (e->is_held) {

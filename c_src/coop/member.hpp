@@ -23,15 +23,21 @@ struct wiring {
   dataflow how;
   std::optional<out_edge> receiver; // of the last tier
   std::optional<term> tag;
-  std::size_t last_tier = 0; // nodes in the co-op's last tier
+  std::size_t last_tier = 0;    // nodes in the co-op's last tier
   std::uint64_t window = 1'000; // of edges that are made later
   pid head;
+};
+
+// What may wait of data that came without credit.
+struct queue_limits {
+  std::size_t data = 10'000;
+  std::size_t bytes = 64u << 20;
 };
 
 class member : public otp::special_process {
 public:
   member(node::node& home, std::uint64_t number, atom name,
-         std::size_t max_queue);
+         queue_limits limits);
   ~member() override;
 
   atom name_in_template() const noexcept { return name_in_template_; }
@@ -72,6 +78,7 @@ protected:
   std::optional<std::pair<node::message_ptr, node::lane>>
   accept(term message, const std::optional<esp::pid>& from) override;
   bool can_take_data() override;
+  void received(const node::message& m) override { leaves_queue(m); }
   void run_ended() noexcept override;
   void ended(const term& reason) override;
   void fired_with(const term& reason) override;
@@ -89,6 +96,7 @@ private:
   };
 
   void take_datum(node::message_ptr m);
+  void leaves_queue(const node::message& m) noexcept;
   void take_barrier(in_edge& e, const term& caller);
   void give_back(in_edge& e, bool all) noexcept;
   in_edge* find_in(std::uint32_t number) noexcept;
@@ -100,12 +108,13 @@ private:
   std::size_t hash_of(const datum& d) const;
 
   const atom name_in_template_;
-  const std::size_t max_queue_;
+  const queue_limits limits_;
+  std::atomic<std::size_t> plain_bytes_{0}; // waiting, that have no credit
   wiring wiring_;
   node::envelope_ptr env_;
-  std::uint32_t next_ = 0;          // of round_robin
+  std::uint32_t next_ = 0;            // of round_robin
   std::uint32_t random_ = 0x9E3779B9; // xorshift, seeded with the number
-  std::uint32_t held_ = 0;          // in edges a barrier has come on
+  std::uint32_t held_ = 0;            // in edges a barrier has come on
   std::uint64_t in_ = 0, out_ = 0;
   std::atomic<std::uint64_t> dropped_{0};
 

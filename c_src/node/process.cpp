@@ -266,6 +266,7 @@ process::receive(const std::function<bool(const term&)>& matches,
   if (!found)
     return std::nullopt;
   count_taken(1);
+  received(*found);
   return found->value.take_as<term>();
 }
 

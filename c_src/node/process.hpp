@@ -145,6 +145,8 @@ protected:
   virtual void handle_data(message_ptr m) = 0;
   // False leaves data in their lane until the next kick().
   virtual bool can_take_data() { return true; }
+  // A message of the data lane that receive() took.
+  virtual void received(const message& m) { (void)m; }
   // A run() comes to its end with the process at rest or giving way.
   virtual void run_ended() noexcept {}
   // The last thing that runs: destroys what the task holds. Links and
