@@ -1,6 +1,8 @@
 %% Co-ops of Erlang and native tasks in one graph, and their C-node's end.
 -module(coop_mixed_SUITE).
 
+-include("esp_proper.hrl").
+
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -compile([export_all, nowarn_export_all]).
 
@@ -18,10 +20,16 @@ all() ->
         a_flush_crosses_homes,
         priority_data_and_batches_arrive,
         a_window_of_one_is_enough,
+        every_dataflow_crosses_homes,
+        equal_keys_meet_in_another_home,
+        flush_is_a_barrier_across_homes,
+        results_go_from_either_home_to_a_receiver_of_each_kind,
         an_erlang_last_tier_sends_to_a_receiver,
         every_process_answers_sys,
         every_process_drops_a_plain_exit_message,
         whoever_is_killed_all_end,
+        an_exit_of_any_node_is_the_reason_in_both_homes,
+        a_crash_in_one_home_is_the_reason_in_both,
         stop_leaves_nothing,
         a_native_init_that_fails_leaves_nothing_behind,
         an_erlang_init_that_fails_leaves_nothing_behind,
@@ -32,32 +40,10 @@ all() ->
     ].
 
 init_per_suite(Config) ->
-    Started = esp_test_lib:start_app(),
-    Plugin = esp_test_lib:plugin(),
-    Self = self(),
-    %% the suite's own process ends before the cases begin
-    {Owner, Ref} = spawn_monitor(fun() ->
-        {ok, Sup} = esp_node_sup:start_link(?C_NODE, #{plugins => [Plugin], intensity => 20}),
-        Self ! {up, self()},
-        receive
-            stop -> ok
-        end,
-        unlink(Sup),
-        exit(Sup, shutdown),
-        eventually(c_node_gone, fun() -> esp_test_lib:os_pids(?C_NODE) =:= [] end)
-    end),
-    receive
-        {up, Owner} -> demonitor(Ref, [flush]);
-        {'DOWN', Ref, process, _, Reason} -> ct:fail(Reason)
-    end,
-    [{started, Started}, {owner, Owner} | Config].
+    [{c_node, esp_test_c_node:start(?C_NODE)} | Config].
 
 end_per_suite(Config) ->
-    Owner = proplists:get_value(owner, Config),
-    Ref = monitor(process, Owner),
-    Owner ! stop,
-    normal = down(Ref),
-    esp_test_lib:stop_app(proplists:get_value(started, Config)).
+    esp_test_c_node:stop(proplists:get_value(c_node, Config)).
 
 vm(Name) -> coop:task(Name, fun(S, D) -> {S, D + 1} end, #{}).
 native(Name) -> native(Name, plus1).
@@ -159,6 +145,101 @@ a_window_of_one_is_enough(_) ->
      || {T, _, Copies} <- graphs()
     ].
 
+%% A router in one home, workers in the other, and back.
+routed(Router, Worker, Data) ->
+    Names = [w1, w2, w3],
+    Coop = start(coop_flow:fanout(Router, [Worker(N) || N <- Names], none)),
+    relay(Coop, Data),
+    ok = coop:flush(Coop, 10_000),
+    Got = mailbox(),
+    ok = coop:stop(Coop),
+    [[D || {N, D} <- Got, N =:= Name] || Name <- Names].
+
+native_worker(Name) -> coop:native(Name, counting, labels, #{args => Name}).
+vm_worker(Name) -> coop:task(Name, fun(S, D) -> {S, {Name, D}} end, #{}).
+
+native_router(How) -> coop:native(r, sums, same, #{dataflow => How}).
+vm_router(How) -> coop:task(r, fun(S, D) -> {S, D} end, #{dataflow => How}).
+
+across() ->
+    [{fun vm_router/1, fun native_worker/1}, {fun native_router/1, fun vm_worker/1}].
+
+every_dataflow_crosses_homes(_) ->
+    Data = lists:seq(1, 900),
+    [
+        begin
+            [Data, Data, Data] = routed(Router(broadcast), Worker, Data),
+            [[1, 4, 7], [2, 5, 8], [3, 6, 9]] = routed(Router(round_robin), Worker, lists:seq(1, 9)),
+            Random = routed(Router(random), Worker, Data),
+            Data = lists:sort(lists:append(Random)),
+            [P = lists:sort(P) || P <- Random],
+            %% 300 each, and 6 standard deviations
+            [true = abs(length(P) - 300) < 86 || P <- Random]
+        end
+     || {Router, Worker} <- across()
+    ].
+
+equal_keys_meet_in_another_home(_) ->
+    Data = [{I rem 11, I} || I <- lists:seq(1, 300)],
+    [
+        begin
+            Parts = routed(Router({hash, {element, 1}}), Worker, Data),
+            11 = length(lists:append([lists:usort([K || {K, _} <- P]) || P <- Parts])),
+            [P = [D || D <- Data, lists:member(D, P)] || P <- Parts]
+        end
+     || {Router, Worker} <- across()
+    ].
+
+%% The nodes of coop_props' model, each in a home of its own choice.
+flush_is_a_barrier_across_homes(_) ->
+    esp_test_lib:holds(
+        ?FORALL(
+            {Dag, Stretches, Window, Homes},
+            {
+                coop_props_SUITE:dag(),
+                coop_props_SUITE:stretches(),
+                proper_types:integer(1, 5),
+                proper_types:vector(6, proper_types:oneof([vm, native]))
+            },
+            coop_native_SUITE:agrees(
+                ?C_NODE, Dag, Stretches, Window, fun(Name) -> counting(Name, Homes) end
+            )
+        ),
+        60
+    ).
+
+counting(Name, Homes) ->
+    "n" ++ Number = atom_to_list(Name),
+    case lists:nth(list_to_integer(Number), Homes) of
+        native -> coop:native(Name, counting, counting, #{args => Name});
+        vm -> coop_props_SUITE:counting(Name)
+    end.
+
+results_go_from_either_home_to_a_receiver_of_each_kind(_) ->
+    register(mixed_receiver, self()),
+    Ends = [start(coop_flow:pipeline(Nodes)) || Nodes <- [[vm(z)], [native(z)], [vm(y), native(z)]]],
+    [
+        begin
+            Coop = start(T, #{receiver => Receiver, window => 7}),
+            relay(Coop, lists:seq(1, 100)),
+            ok = coop:flush(Coop, 10_000),
+            More = length(take_all(Receiver, Ends)),
+            100 = More,
+            ok = coop:stop(Coop)
+        end
+     || {T, _, 1} <- graphs(),
+        Receiver <- [self(), mixed_receiver, {mixed_receiver, node()} | Ends]
+    ],
+    [ok = coop:stop(E) || E <- Ends],
+    unregister(mixed_receiver).
+
+take_all(Receiver, Ends) ->
+    case lists:member(Receiver, Ends) of
+        true -> ok = coop:flush(Receiver, 10_000);
+        false -> ok
+    end,
+    mailbox().
+
 an_erlang_last_tier_sends_to_a_receiver(_) ->
     Second = start(coop_flow:pipeline([native(z)])),
     First = start(coop_flow:pipeline([native(a), vm(b)]), #{receiver => coop:'of'(Second), window => 3}),
@@ -209,6 +290,39 @@ whoever_is_killed_all_end(_) ->
             [{'EXIT', Coop, killed}] = take(1)
         end
      || I <- lists:seq(1, N)
+    ].
+
+an_exit_of_any_node_is_the_reason_in_both_homes(_) ->
+    process_flag(trap_exit, true),
+    T = coop_flow:pipeline([vm(a), native(b), vm(c), native(d)]),
+    [
+        begin
+            Coop = start(T),
+            All = pids(Coop),
+            #{nodes := Nodes} = coop:info(Coop),
+            Refs = monitors(All),
+            exit(proplists:get_value(Name, Nodes), {a, "reason"}),
+            [{a, "reason"}] = lists:usort([down(Ref) || Ref <- Refs]),
+            [{'EXIT', Coop, {a, "reason"}}] = take(1)
+        end
+     || Name <- [a, b, c, d]
+    ].
+
+a_crash_in_one_home_is_the_reason_in_both(_) ->
+    process_flag(trap_exit, true),
+    [
+        begin
+            Coop = start(coop_flow:pipeline(Nodes)),
+            Refs = monitors(pids(Coop)),
+            relay(Coop, [not_a_number]),
+            [Reason] = lists:usort([down(Ref) || Ref <- Refs]),
+            {Expected, _} = {element(1, Reason), Reason},
+            [{'EXIT', Coop, Reason}] = take(1)
+        end
+     || {Nodes, Expected} <- [
+            {[coop:native(p, sums, same, #{}), vm(a), native(b)], badarith},
+            {[coop:task(p, fun(S, D) -> {S, D} end, #{}), native(a), vm(b)], function_clause}
+        ]
     ].
 
 stop_leaves_nothing(_) ->

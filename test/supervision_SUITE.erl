@@ -143,6 +143,7 @@ handle_info(_, S) ->
 handle_call(_, _, S) -> {reply, ok, S}.
 handle_cast(_, S) -> {noreply, S}.
 terminate(_, _) -> ok.
+code_change(_OldVsn, S, _Extra) -> {ok, S}.
 
 child(Config, Name) -> child(Config, Name, #{}).
 child(Config, Name, More) ->

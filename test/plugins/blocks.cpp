@@ -40,8 +40,35 @@ struct sleeper {
   esp::term to;
 };
 
+// As {wait, Pid}, with a state that shows how many data it has had; {spin, Pid,
+// Ms} computes instead.
+struct counting_waiter {
+  std::int64_t count = 0;
+  esp::term operator()(esp::term d) {
+    ++count;
+    if (!d.is_tagged("wait", 2) && !d.is_tagged("spin", 3))
+      return d;
+    esp::send(*d.element(1).as_pid(),
+              esp::term::tuple({esp::atom("waiting"), me()}));
+    if (d.is_tagged("wait", 2))
+      return esp::receive(
+                 [](const esp::term& m) { return m.is_tagged("go", 2); })
+          ->element(1);
+    using clock = std::chrono::steady_clock;
+    const auto until =
+        clock::now() + std::chrono::milliseconds(*d.element(2).as_integer());
+    while (clock::now() < until) {
+    }
+    return d;
+  }
+  static constexpr auto fields() {
+    return esp::fields(esp::field("count", &counting_waiter::count));
+  }
+};
+
 } // namespace
 
 ESP_PLUGIN(blocks, "1.0.0") {
   plugin.task<sleeper>("block");
+  plugin.task<counting_waiter>("count");
 }
