@@ -161,6 +161,9 @@ bool walk::open(inside what, std::uint64_t children, std::uint64_t seed) {
   if (open_.size() >= o_.max_depth) {
     return fail(errc::too_deep);
   }
+  if (open_.capacity() == 0) {
+    open_.reserve(8); // most terms go no deeper
+  }
   const bool hashing = hashes_now();
   const bool has_keys = what == inside::map && children > 2;
   open_.push_back({.what = what,
@@ -182,6 +185,9 @@ bool walk::fold(frame& f) {
     if (f.left % 2 == 0) {
       f.key_hash = value_;
       if (f.first_key != no_keys) {
+        if (keys_.capacity() == 0) {
+          keys_.reserve(8);
+        }
         keys_.push_back({value_, f.child});
       }
     } else if (f.hashing) {
