@@ -44,6 +44,8 @@ options read_options(int argc, const char* const* argv) {
       ("max-signal", po::value(&p.max_signal), "bytes")
       ("max-depth", po::value(&p.max_depth), "of a term")
       ("max-inflated", po::value(&p.max_inflated), "bytes")
+      ("max-output", po::value(&p.max_output),
+       "bytes waiting for one peer, which then is lost")
       ("max-fragment-sequences", po::value(&p.max_fragment_sequences))
       ("max-connections", po::value(&p.max_connections))
       ("max-pending-handshakes", po::value(&p.max_pending_handshakes))
