@@ -46,7 +46,7 @@ start(Spec, Parent, CNode) ->
     Result =
         try
             Head = start_head(Spec, Parent),
-            start(Spec, Parent, Monitor, Head, prepare(Spec, CNode))
+            start(Spec, Parent, Monitor, Head, prepare(Spec, CNode, Monitor))
         catch
             throw:{?MODULE, Reason} -> {error, Reason, []}
         end,
@@ -57,7 +57,7 @@ start(Spec, Parent, Monitor, Head0, #{switch := Other, head := Head1, nodes := N
     try
         Head = first_pid(Head0, Head1),
         Nodes = start_nodes(Spec, Monitor),
-        wire_native(Other, Head, Nodes ++ Native, Parent),
+        wire_native(Other, Head, Nodes ++ Native, Parent, Monitor),
         wire(Spec, Monitor, Head, is_pid(Head0), Other, Nodes, maps:from_list(Nodes ++ Native)),
         {ok, Head, Other, Nodes}
     catch
@@ -89,29 +89,37 @@ entries(#{nodes := Nodes, edges := Edges}) ->
     Fed = maps:from_list([{To, fed} || {_From, To} <- Edges]),
     [Node || Node = #{name := Name} <- Nodes, not is_map_key(Name, Fed)].
 
-prepare(_Spec, undefined) ->
+prepare(_Spec, undefined, _Monitor) ->
     #{switch => undefined, head => undefined, nodes => []};
-prepare(Spec, CNode) ->
-    case request({erlangsp, CNode}, '$gen_call', {prepare, esp_config:wire_spec(Spec)}) of
+prepare(Spec, CNode, Monitor) ->
+    Request = {prepare, esp_config:wire_spec(Spec)},
+    case request({erlangsp, CNode}, '$gen_call', Request, Monitor) of
         {ok, Prepared} -> Prepared;
         {error, Reason} -> fail(Reason)
     end.
 
-wire_native(undefined, _Head, _Nodes, _Parent) ->
+wire_native(undefined, _Head, _Nodes, _Parent, _Monitor) ->
     ok;
-wire_native(Other, Head, Nodes, Parent) ->
+wire_native(Other, Head, Nodes, Parent, Monitor) ->
     Pids = #{head => Head, switch => self(), nodes => Nodes},
-    case request(Other, '$coop', {wire, Pids, Parent}) of
+    case request(Other, '$coop', {wire, Pids, Parent}, Monitor) of
         ok -> ok;
         {error, Reason} -> fail(Reason)
     end.
 
-request(Process, Label, Request) ->
-    try gen:call(Process, Label, Request, infinity) of
-        {ok, Reply} -> Reply
-    catch
-        exit:{nodedown, _Node} -> fail(noconnection);
-        exit:Reason -> fail(Reason)
+%% A gen call as long as an init may take, and the parent lives.
+-dialyzer({no_improper_lists, request/4}).
+request(Process, Label, Request, Monitor) ->
+    Alias = monitor(process, Process, [{alias, reply_demonitor}]),
+    Process ! {Label, {self(), [alias | Alias]}, Request},
+    receive
+        {[alias | Alias], Reply} ->
+            Reply;
+        {'DOWN', Alias, process, _, Reason} ->
+            fail(Reason);
+        {'DOWN', Monitor, process, _, Reason} ->
+            demonitor(Alias, [flush]),
+            fail(Reason)
     end.
 
 start_nodes(Spec = #{nodes := Nodes}, Parent) ->
