@@ -32,19 +32,19 @@ endif()
 
 # ------------------------------------------------------------------- tests
 
-if(ESP_TESTS)
-  # Plugins that the Common Test suites load: test/plugins/<name>.cpp becomes
-  # plugins/<name>.so in the build folder.
-  file(GLOB plugins CONFIGURE_DEPENDS
-    ${PROJECT_SOURCE_DIR}/test/plugins/*.cpp)
-  add_custom_target(test_plugins)
-  foreach(source IN LISTS plugins)
-    cmake_path(GET source STEM plugin)
-    esp_plugin_target(plugin_${plugin} ${plugin}
-      ${PROJECT_BINARY_DIR}/plugins ${source})
-    add_dependencies(test_plugins plugin_${plugin})
-  endforeach()
+# Plugins that the Common Test suites load: test/plugins/<name>.cpp becomes
+# plugins/<name>.so in the build folder, of whichever build is under test.
+file(GLOB plugins CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/test/plugins/*.cpp)
+add_custom_target(test_plugins)
+foreach(source IN LISTS plugins)
+  cmake_path(GET source STEM plugin)
+  esp_plugin_target(plugin_${plugin} ${plugin}
+    ${PROJECT_BINARY_DIR}/plugins ${source})
+  set_property(TARGET plugin_${plugin} PROPERTY EXCLUDE_FROM_ALL ON)
+  add_dependencies(test_plugins plugin_${plugin})
+endforeach()
 
+if(ESP_TESTS)
   # The rooms where the thread sanitizer can be believed: no fibers there.
   get_property(tests GLOBAL PROPERTY ESP_TEST_TARGETS)
   add_custom_target(test_pure)
