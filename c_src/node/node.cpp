@@ -414,7 +414,7 @@ void node::deliver(const dist::control& c) {
           },
           [&](const dist::demonitor& s) {
             if (const auto p = at(s.to))
-              p->receive_demonitor(s.ref);
+              p->receive_demonitor(s.from, s.ref);
           },
           [&](const dist::monitor_exit& s) {
             if (const auto p = find(s.to))

@@ -332,11 +332,12 @@ bool process::receive_monitor(const esp::pid& watcher,
   return true;
 }
 
-void process::receive_demonitor(const ref& r) {
+void process::receive_demonitor(const esp::pid& watcher, const ref& r) {
   const std::lock_guard guard(lock_);
   if (extra_)
-    std::erase_if(extra_->watchers,
-                  [&](const watcher_entry& w) { return w.id == r; });
+    std::erase_if(extra_->watchers, [&](const watcher_entry& w) {
+      return w.id == r && w.watcher == watcher;
+    });
 }
 
 void process::receive_down(const dist::monitor_exit& down) {

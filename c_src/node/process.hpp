@@ -61,7 +61,8 @@ public:
   void receive_unlink_ack(const esp::pid& from, std::uint64_t id);
   bool receive_monitor(const esp::pid& watcher, const dist::pid_or_name& given,
                        const ref& r);
-  void receive_demonitor(const ref& r);
+  // Only the one who monitors may stop it: a reference is easily guessed.
+  void receive_demonitor(const esp::pid& watcher, const ref& r);
   void receive_down(const dist::monitor_exit& down);
   void receive_exit(const esp::pid& from, const term& reason, bool by_link);
   void receive_leader(const esp::pid& leader);
