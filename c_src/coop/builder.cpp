@@ -1,8 +1,6 @@
 #include "coop/builder.hpp"
 
 #include <algorithm>
-#include <system_error>
-#include <unordered_map>
 
 namespace esp::coop {
 
@@ -12,47 +10,28 @@ const atom ok("ok"), error_("error");
 
 } // namespace
 
-std::optional<term> builder::create(node::process& maker, const pid& parent) {
+void builder::begin(node::process& maker, const pid& parent) {
+  parent_ = parent;
   if (spec_.name != atom())
     if (const auto taken = home_.whereis(spec_.name))
-      return term::tuple({atom("already_started"), taken->pid()});
+      return fail(term::tuple({atom("already_started"), taken->pid()}));
   switch_ = home_.spawn<kill_switch>();
+  watch(maker, *switch_, atom("kill_switch"));
   places_.resize(spec_.nodes.size());
   std::vector<member_ptr> members;
-  try {
-    for (std::size_t i = 0; i < spec_.nodes.size(); ++i)
-      if (spec_.nodes[i].is_native)
-        members.push_back(spawn_node(i, maker, parent));
-  } catch (const std::system_error&) { // no room for so many
-    for (const auto& m : members)
-      m->end(term(atom("shutdown")));
-    switch_->end(term(atom("shutdown")));
-    return term(atom("system_limit"));
-  }
+  for (std::size_t i = 0; i < spec_.nodes.size(); ++i)
+    if (spec_.nodes[i].is_native)
+      members.push_back(spawn_node(i, maker, parent));
   switch_->take_care_of(members);
   switch_->set_parent(parent);
   switch_->set_origin(
       {term::tuple({atom("coop_kill_switch"), atom("init"), term::integer(1)}),
        {parent}});
-  if (auto failure = initialise(maker, parent)) {
-    take_down(maker);
-    return failure;
-  }
-  if (!spec_.head_is_native())
-    return std::nullopt;
-  head_ = home_.spawn<head>(
-      atom("head"), queue_limits{spec_.max_queue, spec_.max_queue_bytes});
-  head_->set_origin(
-      {term::tuple({atom("coop_head"), atom("init"), term::integer(1)}),
-       {parent}});
-  head_->set_parent(parent);
-  head_->receive_leader(maker.leader());
-  if (spec_.name == atom() || home_.register_name(spec_.name, head_))
-    return std::nullopt;
-  const auto taken = home_.whereis(spec_.name);
-  take_down(maker);
-  return term::tuple({atom("already_started"),
-                      taken ? term(taken->pid()) : term(atom("undefined"))});
+  of_parent_ = maker.monitor(parent, parent.node);
+  left_ = members.size();
+  for (std::size_t i = 0; i < places_.size(); ++i)
+    if (places_[i].here)
+      initialise(i, maker);
 }
 
 member_ptr builder::spawn_node(std::size_t i, const node::process& maker,
@@ -70,68 +49,77 @@ member_ptr builder::spawn_node(std::size_t i, const node::process& maker,
   return here;
 }
 
-// Every node at once; the first that fails, or ends, or the parent's end, is
-// the failure of them all.
-std::optional<term> builder::initialise(node::process& maker,
-                                        const pid& parent) {
-  static const atom tag("$init");
-  maker.monitor(parent, parent.node);
-  std::unordered_map<ref, atom> nodes; // that are watched, by name
-  for (std::size_t i = 0; i < places_.size(); ++i) {
-    const auto& here = places_[i].here;
-    const atom name = spec_.nodes[i].name;
-    if (!here)
-      continue;
-    nodes.emplace(maker.monitor(here->pid(), home_.name()), name);
-    here->initialise(spec_.nodes[i].args, [to = node::process_ptr(&maker),
-                                           name](std::optional<term> reason) {
-      to->deliver(reason ? term::tuple({tag, name, *reason})
-                         : term::tuple({tag, name}),
-                  std::nullopt);
-    });
-  }
-  std::size_t left = nodes.size();
-  while (left > 0) {
-    const auto m = maker.receive(
-        [](const term& t) {
-          return t.is_tagged("$init", 2) || t.is_tagged("$init", 3)
-                 || t.is_tagged("DOWN", 5);
-        },
-        node::process::clock::time_point::max());
-    if (m->is_tagged("$init", 2)) {
-      --left;
-      continue;
-    }
-    const auto about = [](const term& name, const term& reason) {
-      return term::tuple({atom("init"), name, reason});
-    };
-    if (m->is_tagged("$init", 3))
-      return about(m->element(1), m->element(2));
-    const auto which = nodes.find(*m->element(1).as_ref());
-    return which == nodes.end() ? m->element(4)
-                                : about(which->second, m->element(4));
-  }
-  return std::nullopt;
+void builder::watch(node::process& maker, const node::process& p, atom name) {
+  watched_.emplace(maker.monitor(p.pid(), home_.name()), name);
 }
 
-// Who starts a co-op hears of its failure when nothing is left of it.
-void builder::take_down(node::process& maker) {
-  std::vector<node::process_ptr> all{switch_};
+void builder::initialise(std::size_t i, node::process& maker) {
+  const atom name = spec_.nodes[i].name;
+  watch(maker, *places_[i].here, name);
+  places_[i].here->initialise(
+      spec_.nodes[i].args,
+      [to = node::process_ptr(&maker), name](std::optional<term> reason) {
+        static const atom tag("$init");
+        to->deliver(reason ? term::tuple({tag, name, *reason})
+                           : term::tuple({tag, name}),
+                    std::nullopt);
+      });
+}
+
+// The first node that fails, or ends, or the parent's end, is the failure of
+// them all.
+void builder::hear(node::process& maker, const term& t) {
+  const auto about = [](const term& name, const term& reason) {
+    return term::tuple({atom("init"), name, reason});
+  };
+  if (t.is_tagged("DOWN", 5)) {
+    const auto r = t.element(1).as_ref();
+    if (r == of_parent_)
+      return fail(t.element(4));
+    const auto which = r ? watched_.find(*r) : watched_.end();
+    if (which == watched_.end())
+      return;
+    const atom name = which->second;
+    watched_.erase(which);
+    fail(about(name, t.element(4)));
+  } else if (failure_) {
+    return; // late
+  } else if (t.is_tagged("$init", 3)) {
+    fail(about(t.element(1), t.element(2)));
+  } else if (t.is_tagged("$init", 2) && --left_ == 0
+             && spec_.head_is_native()) {
+    make_head(maker);
+  }
+}
+
+void builder::make_head(node::process& maker) {
+  head_ = home_.spawn<head>(
+      atom("head"), queue_limits{spec_.max_queue, spec_.max_queue_bytes});
+  head_->set_origin(
+      {term::tuple({atom("coop_head"), atom("init"), term::integer(1)}),
+       {parent_}});
+  head_->set_parent(parent_);
+  head_->receive_leader(maker.leader());
+  if (spec_.name == atom() || home_.register_name(spec_.name, head_))
+    return;
+  watch(maker, *head_, atom("head"));
+  const auto taken = home_.whereis(spec_.name);
+  fail(term::tuple({atom("already_started"),
+                    taken ? term(taken->pid()) : term(atom("undefined"))}));
+}
+
+void builder::fail(const term& reason) {
+  if (failure_)
+    return;
+  failure_ = reason;
+  const term shutdown = atom("shutdown");
+  if (switch_)
+    switch_->end(shutdown);
   if (head_)
-    all.emplace_back(head_);
+    head_->end(shutdown);
   for (const auto& p : places_)
     if (p.here)
-      all.emplace_back(p.here);
-  for (const auto& p : all)
-    p->end(term(atom("shutdown")));
-  for (const auto& p : all) {
-    const ref r = maker.monitor(p->pid(), home_.name());
-    maker.receive(
-        [&r](const term& t) {
-          return t.is_tagged("DOWN", 5) && t.element(1).as_ref() == r;
-        },
-        node::process::clock::time_point::max());
-  }
+      p.here->end(shutdown);
 }
 
 pid builder::start(const pid& parent) {

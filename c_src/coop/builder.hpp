@@ -9,6 +9,7 @@
 
 #include <memory>
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 namespace esp::coop {
@@ -17,10 +18,19 @@ class builder {
 public:
   builder(node::node& home, spec s) : home_(home), spec_(std::move(s)) {}
 
-  // Makes the processes of this home and initialises every node; the Reason
-  // of a failure, after which nothing is left. On the fiber of `maker`, whom
-  // the nodes' results are sent to. `parent` is shown among the ancestors.
-  std::optional<term> create(node::process& maker, const pid& parent);
+  // Makes the processes of this home and has every node initialise itself.
+  // `maker` hears, as data, of what comes of it, and hands it to hear(), until
+  // is_done(); it does not wait on a fiber, which a task that runs for ever
+  // could keep from going on. `parent` is shown among the ancestors.
+  void begin(node::process& maker, const pid& parent);
+  void hear(node::process& maker, const term& what);
+  // Ends what there is; the first reason stays.
+  void fail(const term& reason);
+  // All nodes are initialised, or nothing is left of them.
+  bool is_done() const noexcept {
+    return failure_ ? watched_.empty() : left_ == 0;
+  }
+  const std::optional<term>& failure() const noexcept { return failure_; }
 
   // The co-op is all here: wires it, links the head to `parent`.
   pid start(const pid& parent);
@@ -38,8 +48,9 @@ private:
 
   member_ptr spawn_node(std::size_t i, const node::process& maker,
                         const pid& parent);
-  std::optional<term> initialise(node::process& maker, const pid& parent);
-  void take_down(node::process& maker);
+  void watch(node::process& maker, const node::process& p, atom name);
+  void initialise(std::size_t i, node::process& maker);
+  void make_head(node::process& maker);
   void connect(const pid& head_pid, const pid& parent);
   void connect_node(std::size_t i, const pid& head_pid);
   std::unique_ptr<wiring> base_wiring(const pid& head_pid) const;
@@ -53,6 +64,12 @@ private:
   std::vector<place> places_;                           // as spec_.nodes
   std::vector<boost::intrusive_ptr<local_link>> links_; // by edge number - 1
   std::vector<pid> switches_;
+
+  pid parent_;
+  std::optional<ref> of_parent_;          // its monitor
+  std::unordered_map<ref, atom> watched_; // what lives, by its monitor
+  std::size_t left_ = 0;                  // nodes to initialise
+  std::optional<term> failure_;
 };
 
 } // namespace esp::coop

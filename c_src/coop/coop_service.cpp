@@ -4,13 +4,72 @@
 #include "coop/builder.hpp"
 #include "node/spawned.hpp"
 
+#include <memory>
+#include <utility>
+
 namespace esp::coop {
 
 namespace {
 
 const atom ok("ok"), error_("error");
 
-term error(term reason) { return term::tuple({error_, std::move(reason)}); }
+term error(term reason) {
+  return term::tuple({error_, std::move(reason)});
+}
+
+// One start under way.
+class maker final : public node::process {
+public:
+  maker(node::node& home, std::uint64_t number, term from,
+        const esp::pid& caller, bool is_whole, std::shared_ptr<builder> b)
+      : process(home, number),
+        from_(std::move(from)),
+        caller_(caller),
+        is_whole_(is_whole),
+        builder_(std::move(b)) {}
+
+protected:
+  void handle_control(node::message&) override {}
+  void handle_data(node::message_ptr m) override {
+    const term t = m->value.to_term();
+    step([&] { builder_->hear(*this, t); });
+  }
+  // Asked in each run; the first is the beginning.
+  bool can_take_data() override {
+    if (!std::exchange(has_begun_, true))
+      step([&] { builder_->begin(*this, caller_); });
+    return is_alive();
+  }
+  // The nodes, which it has, may have it still.
+  void ended(const term&) override { builder_.reset(); }
+  std::string doing() const override { return "co-op start"; }
+
+private:
+  template <class F>
+  void step(F&& f) {
+    try {
+      f();
+    } catch (...) { // no room for so many processes
+      builder_->fail(node::reason_of_current_exception());
+    }
+    if (!builder_->is_done())
+      return;
+    if (const auto& wrong = builder_->failure())
+      home().reply(pid(), from_, error(*wrong));
+    else
+      home().reply(
+          pid(), from_,
+          term::tuple({ok, is_whole_ ? term(builder_->start(caller_))
+                                     : builder_->prepared(builder_, caller_)}));
+    finish(atom("normal"));
+  }
+
+  const term from_;
+  const esp::pid caller_;
+  const bool is_whole_;
+  std::shared_ptr<builder> builder_;
+  bool has_begun_ = false;
+};
 
 term about(const plugin::image& i) {
   std::vector<term> tasks;
@@ -64,19 +123,10 @@ void coop_service::start(const term& from, spec s, bool is_whole) {
   const auto caller = from.element(0).as_pid();
   if (!caller)
     return;
-  const auto maker = home().spawn<node::spawned_process>(
-      [&home = home(), from, parent = *caller, is_whole,
-       b = std::make_shared<builder>(home(), std::move(s))] {
-        node::process& me = *node::process::current();
-        if (const auto wrong = b->create(me, parent))
-          return home.reply(me.pid(), from, error(*wrong));
-        home.reply(me.pid(), from,
-                   term::tuple({ok, is_whole ? term(b->start(parent))
-                                             : b->prepared(b, parent)}));
-      },
-      "co-op start");
-  maker->receive_leader(leader());
-  maker->kick();
+  const auto m = home().spawn<maker>(
+      from, *caller, is_whole, std::make_shared<builder>(home(), std::move(s)));
+  m->receive_leader(leader());
+  m->kick();
 }
 
 term coop_service::load(const term& file) {
@@ -87,8 +137,8 @@ term coop_service::load(const term& file) {
   if (!loaded)
     return error(term::tuple({atom(esp::name(loaded.error().code)),
                               term::binary(loaded.error().what)}));
-  return term::tuple({ok, atom((*loaded)->name()),
-                      term::binary((*loaded)->version())});
+  return term::tuple(
+      {ok, atom((*loaded)->name()), term::binary((*loaded)->version())});
 }
 
 term coop_service::plugins() const {
