@@ -372,6 +372,8 @@ void process::receive_down(const dist::monitor_exit& down) {
     at = it->at_node;
     watches.erase(it);
   }
+  if (intercept_down(down.ref))
+    return;
   const term object = std::holds_alternative<esp::pid>(target)
                           ? term(std::get<esp::pid>(target))
                           : term::tuple({std::get<atom>(target), at});
