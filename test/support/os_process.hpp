@@ -33,6 +33,8 @@ public:
   os_process() = default;
   explicit os_process(std::vector<std::string> argv,
                       const std::map<std::string, std::string>& more = {}) {
+    // It dies with the test, also where that is killed.
+    argv.insert(argv.begin(), {"setpriv", "--pdeathsig", "KILL"});
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) {
       throw std::runtime_error("pipe2");
