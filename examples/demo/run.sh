@@ -52,11 +52,11 @@ from=$(date +%s)
 tr -s ' \t\n' '\n' <"$text" | sort -T "$work" | uniq -c >"$work/wanted"
 echo "   $(wc -l <"$work/wanted") lines after $(($(date +%s) - from)) s"
 
-say "The co-op. What OTP logs of it goes to ${work#"$root"/}/log"
+say "The co-op. What OTP and the C-node log goes to ${work#"$root"/}/log"
 rm -f "$work/log"
 cd "$work"
 exec erl -noshell -boot start_clean -pa "$ebin" "$root/examples/demo/ebin" \
     -kernel logger_level notice logger "[{handler, default, logger_std_h,
         #{config => #{file => \"$work/log\"}}}]" \
     -kernel inet_dist_use_interface '{127,0,0,1}' \
-    -s demo main -extra "$text" "$work/wanted"
+    -s demo main -extra "$text" "$work/wanted" 2>>"$work/log"
