@@ -46,25 +46,30 @@ start_c_node(Name, Args) ->
 
 keeper(Parent, Name, Args) ->
     Port = open_port({spawn_executable, os:getenv("ESP_NODE_BINARY")}, [
-        {args, ["--name", atom_to_list(Name) | Args]}, {line, 4096}, exit_status, binary
+        {args, ["--name", atom_to_list(Name) | Args]}, {env, environment()}, {line, 4096},
+        exit_status, stderr_to_stdout, binary
     ]),
     true = port_command(Port, [atom_to_list(erlang:get_cookie()), $\n]),
     {os_pid, OsPid} = erlang:port_info(Port, os_pid),
-    {Creation, Listening} = await_ready(Port),
+    {Creation, Listening} = await_ready(Port, []),
     Parent ! {self(), #{
         keeper => self(), name => Name, os_pid => OsPid, creation => Creation, port => Listening
     }},
     keep(Port).
 
-await_ready(Port) ->
+%% What the sanitizer keeps of freed memory is not the C-node's.
+environment() ->
+    [{"ASAN_OPTIONS", os:getenv("ASAN_OPTIONS", "") ++ ":quarantine_size_mb=4"}].
+
+await_ready(Port, Said) ->
     receive
         {Port, {data, {eol, <<"ready ", Line/binary>>}}} ->
             [_, Creation, Listening] = binary:split(Line, <<" ">>, [global]),
             {binary_to_integer(Creation), binary_to_integer(Listening)};
-        {Port, {data, _}} ->
-            await_ready(Port);
+        {Port, {data, {_, Line}}} ->
+            await_ready(Port, [Line | Said]);
         {Port, {exit_status, Status}} ->
-            exit({exit_status, Status})
+            exit({exit_status, Status, lists:reverse(Said)})
     end.
 
 keep(Port) ->
@@ -126,10 +131,9 @@ open(#{port := Port}) ->
 
 dial(CNode, Name) -> dial(CNode, Name, #{}).
 
-%% The whole handshake. Options: flags, creation, cookie, recbuf.
+%% The whole handshake. Options: flags, creation, cookie.
 dial(CNode, Name, Options) ->
     Socket = open(CNode),
-    [ok = inet:setopts(Socket, [{recbuf, Size}]) || {recbuf, Size} <- maps:to_list(Options)],
     call_in(Socket, Options#{c_node => CNode, name => Name}).
 
 call_in(Socket, Options = #{c_node := #{name := TheirName}, name := Name}) ->
