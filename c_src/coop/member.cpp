@@ -31,6 +31,14 @@ base::log_limiter& limiter() {
   return l;
 }
 
+// One of `n` places. All bits of the hash decide: hashes of small integers
+// may have their low bits in common.
+std::size_t place_of(std::uint64_t hash, std::size_t n) noexcept {
+  hash = (hash ^ (hash >> 33)) * 0xFF51AFD7ED558CCDU;
+  hash = (hash ^ (hash >> 33)) * 0xC4CEB9FE1A85EC53U;
+  return ((hash >> 32) * n) >> 32;
+}
+
 // Came by `!`, which is a term and has no edge.
 bool is_plain(const message& m) noexcept {
   return m.edge == node::no_edge && m.kind == what::data
@@ -426,7 +434,7 @@ void member::emit(datum d) {
                    std::move(d));
   case dataflow::method::hash:
     // Looked at before it is moved: arguments are made in any order.
-    out_edge& e = out[hash_of(d) % out.size()];
+    out_edge& e = out[place_of(hash_of(d), out.size())];
     return send_on(e, std::move(d));
   }
 }
