@@ -28,6 +28,7 @@ groups() ->
             round_robin_gives_each_its_turn,
             random_is_uniform_over_all_workers,
             equal_keys_meet_at_one_worker,
+            keys_are_spread_evenly,
             a_task_may_return_none_one_or_many,
             a_task_may_emit_by_name,
             typed_values_cross_edges,
@@ -214,6 +215,20 @@ equal_keys_meet_at_one_worker(_) ->
         ]
     ].
 
+%% Each worker has its share within 6 standard deviations, of whatever keys.
+keys_are_spread_evenly(_) ->
+    [
+        [{Size, true} = {Size, abs(Size - 400) < 6 * 18} || P <- workers({hash, all}, [a, b, c, d, e], Keys),
+                                                            Size <- [length(P)]]
+     || Keys <- [
+            lists:seq(1, 2000),
+            [I * 1024 || I <- lists:seq(1, 2000)],
+            [float(I) || I <- lists:seq(1, 2000)],
+            [integer_to_binary(I) || I <- lists:seq(1, 2000)],
+            [{key, I} || I <- lists:seq(1, 2000)]
+        ]
+    ].
+
 a_task_may_return_none_one_or_many(_) ->
     Coop = start([native(a, typed, up_to), native(b, typed, even), plus1(c)]),
     [3, 5, 3] = run(Coop, [0, 5, 1, 2]),
@@ -276,7 +291,7 @@ flush_is_a_barrier_in_any_graph(_) ->
             {coop_props_SUITE:dag(), coop_props_SUITE:stretches(), proper_types:integer(1, 5)},
             agrees(?C_NODE, Dag, Stretches, Window, fun counting/1)
         ),
-        100
+        60
     ).
 
 counting(Name) -> native(Name, counting, counting, #{args => Name}).

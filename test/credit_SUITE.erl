@@ -215,7 +215,7 @@ exits_pass_data_that_wait(_) ->
         begin
             Coop = start([same(a), gate(b)], #{window => 100}),
             _ = close(Coop),
-            Relayer = relayer(Coop, lists:seq(1, 20_000)),
+            Relayer = relayer(Coop, lists:seq(1, 6_000)),
             waits_for_credit(Relayer),
             exit(Which(Coop), boom),
             receive
