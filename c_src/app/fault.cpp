@@ -34,7 +34,7 @@ void last_words(int signal, siginfo_t*, void*) {
 void install_fault_handlers() {
   struct sigaction a{};
   a.sa_sigaction = last_words;
-  a.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND;
+  a.sa_flags = static_cast<int>(SA_SIGINFO | SA_ONSTACK | SA_RESETHAND);
   sigemptyset(&a.sa_mask);
   for (const int s : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT})
     ::sigaction(s, &a, nullptr);
