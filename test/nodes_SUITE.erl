@@ -296,17 +296,18 @@ one_process_s_signals_keep_their_order_whatever_their_size(Config) ->
     [V, H1] = [vm(Name, Config) || Name <- [v, h1]],
     Head = start_same(V, #{receiver => maps:get(agent, V)}),
     Count = 300,
-    do(H1, fun() -> [Head ! datum(N) || N <- lists:seq(1, Count)] end),
-    do(V, fun() -> [{N, _} = datum_of(N) || N <- lists:seq(1, Count)] end),
-    do(H1, fun() -> [ok = coop:relay_data(Head, datum(N)) || N <- lists:seq(1, Count)] end),
-    do(V, fun() -> [{N, _} = datum_of(N) || N <- lists:seq(1, Count)] end),
+    Each = fun(Fun) -> lists:foreach(Fun, lists:seq(1, Count)) end,
+    do(H1, fun() -> Each(fun(N) -> Head ! datum(N) end) end),
+    do(V, fun() -> Each(fun take_datum/1) end),
+    do(H1, fun() -> Each(fun(N) -> ok = coop:relay_data(Head, datum(N)) end) end),
+    do(V, fun() -> Each(fun take_datum/1) end),
     do(V, fun() -> ok = coop:stop(Head) end).
 
 %% The very next message is that one.
-datum_of(N) ->
+take_datum(N) ->
     Datum = datum(N),
     receive
-        Datum -> Datum;
+        Datum -> ok;
         {M, _} when is_integer(M) -> exit({out_of_order, M, instead_of, N})
     after ?LIMIT -> exit({waited_in_vain_for, N})
     end.
