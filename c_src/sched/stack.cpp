@@ -2,15 +2,22 @@
 
 #include "base/spinlock.hpp"
 
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <map>
 #include <mutex>
 #include <new>
-#include <sys/mman.h>
-#include <unistd.h>
 #include <vector>
+
+#ifdef ESP_ADDRESS_SANITIZER
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
 
 namespace esp::sched {
 
@@ -23,6 +30,10 @@ std::size_t page_size() noexcept {
   static const auto n = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   return n;
 }
+
+#ifdef ESP_ADDRESS_SANITIZER
+thread_local stack_mark last_allocated;
+#endif
 
 // Never destroyed: fibers of detached threads may outlive static objects.
 struct kept_stacks {
@@ -49,9 +60,9 @@ boost::context::stack_context pooled_stack::allocate() {
     }
   }
   if (low == nullptr) {
-    low = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1,
-                 0);
+    low =
+        ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
     if (low == MAP_FAILED)
       throw std::bad_alloc();
     if (::mprotect(low, page, PROT_NONE) != 0) {
@@ -62,8 +73,48 @@ boost::context::stack_context pooled_stack::allocate() {
   boost::context::stack_context s;
   s.size = size;
   s.sp = static_cast<char*>(low) + size;
+#ifdef ESP_ADDRESS_SANITIZER
+  last_allocated.low_ = static_cast<char*>(low) + page;
+  last_allocated.size_ = size - page;
+  ASAN_UNPOISON_MEMORY_REGION(last_allocated.low_, last_allocated.size_);
+#endif
   return s;
 }
+
+#ifdef ESP_ADDRESS_SANITIZER
+stack_mark stack_mark::of_last_allocated() noexcept {
+  return last_allocated;
+}
+
+stack_mark stack_mark::of_thread() noexcept {
+  stack_mark m;
+  pthread_attr_t a;
+  void* low = nullptr;
+  if (::pthread_getattr_np(::pthread_self(), &a) == 0) {
+    ::pthread_attr_getstack(&a, &low, &m.size_);
+    ::pthread_attr_destroy(&a);
+  }
+  m.low_ = low;
+  return m;
+}
+
+// As of a switch that is over: only the bounds are news.
+void stack_mark::enter() const noexcept {
+  if (low_ == nullptr)
+    return;
+  const void* old_low = nullptr;
+  std::size_t old_size = 0;
+  __sanitizer_start_switch_fiber(nullptr, low_, size_);
+  __sanitizer_finish_switch_fiber(nullptr, &old_low, &old_size);
+}
+#else
+stack_mark stack_mark::of_last_allocated() noexcept {
+  return {};
+}
+stack_mark stack_mark::of_thread() noexcept {
+  return {};
+}
+#endif
 
 void pooled_stack::deallocate(boost::context::stack_context& s) noexcept {
   void* const low = static_cast<char*>(s.sp) - s.size;

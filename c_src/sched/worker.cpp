@@ -1,11 +1,10 @@
 #include "sched/worker.hpp"
 
-#include "sched/stack.hpp"
-
 #include <boost/fiber/fiber.hpp>
 #include <boost/fiber/operations.hpp>
 
 #include <cassert>
+#include <memory>
 
 namespace esp::sched {
 
@@ -156,22 +155,27 @@ void worker::main() {
   main_ = fibers::context::active();
   main_->get_scheduler()->set_algo(algorithm_);
   add_runner();
+  const auto own = stack_mark::of_thread();
   while (fiber_count() > 0)
     main_->suspend(); // the last runner wakes it
+  own.enter();
   here_ = nullptr;
 }
 
 void worker::add_runner() {
   pooled_stack stacks(pool_.config.stack_size);
+  const auto mark = std::make_shared<stack_mark>();
   fibers::fiber(fibers::launch::post, std::allocator_arg, stacks,
-                [this] { runner(); })
+                [this, mark] { runner(*mark); })
       .detach();
+  *mark = stack_mark::of_last_allocated(); // it has not begun yet
   fibers_.fetch_add(1, std::memory_order_relaxed);
   ++loops_;
 }
 
-void worker::runner() {
+void worker::runner(const stack_mark& mark) {
   for (;;) {
+    go_on(mark);
     if (runnable_ptr r = next()) {
       if (const std::size_t stack = r->stack_size();
           stack > pool_.config.stack_size)
@@ -237,9 +241,11 @@ void worker::execute_on_own_fiber(runnable_ptr r, std::size_t stack) {
   ++loops_;
   fibers_.fetch_add(1, std::memory_order_relaxed);
   pooled_stack stacks(stack);
+  const auto mark = std::make_shared<stack_mark>();
   // The runner that comes here parks: two loops are going.
   fibers::fiber(fibers::launch::post, std::allocator_arg, stacks,
-                [this, r = std::move(r)]() mutable {
+                [this, mark, r = std::move(r)]() mutable {
+                  go_on(*mark);
                   execute(std::move(r));
                   if (!has_work())
                     pool_.pause();
@@ -248,6 +254,7 @@ void worker::execute_on_own_fiber(runnable_ptr r, std::size_t stack) {
                     fibers::context::active()->schedule(main_);
                 })
       .detach();
+  *mark = stack_mark::of_last_allocated();
 }
 
 bool worker::has_work() const noexcept {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "sched/scheduler.hpp"
+#include "sched/stack.hpp"
 
 #include <boost/fiber/algo/algorithm.hpp>
 #include <boost/fiber/context.hpp>
@@ -78,11 +79,13 @@ public:
   template <class Suspend>
   void block(Suspend&& suspend) {
     runnable* const mine = current_;
+    const stack_mark stack = stack_;
     set_current(nullptr);
     --loops_;
     suspend();
     ++loops_;
     set_current(mine);
+    go_on(stack);
     pool_.blocked.fetch_sub(1, std::memory_order_relaxed);
   }
 
@@ -90,7 +93,11 @@ private:
   class algorithm;
 
   void main();
-  void runner();
+  void runner(const stack_mark& mark);
+  void go_on(const stack_mark& mark) noexcept {
+    stack_ = mark;
+    mark.enter();
+  }
   void add_runner();
   bool park(); // false: the runner should end
   void execute(runnable_ptr r) noexcept;
@@ -120,6 +127,7 @@ private:
   algorithm* algorithm_ = nullptr;
   boost::fibers::context* main_ = nullptr;
   std::vector<boost::fibers::context*> idle_runners_;
+  stack_mark stack_;      // of what runs
   std::size_t loops_ = 0; // runners neither idle nor blocked
 };
 
