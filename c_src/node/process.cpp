@@ -525,7 +525,6 @@ void process::fire(const term& reason) {
     watches = std::move(extra_->watches);
     name = extra_->name;
   }
-  fired_with(reason);
   home_.forget(*this, name);
   const esp::pid me = pid();
   for (const auto& l : links)
@@ -538,6 +537,8 @@ void process::fire(const term& reason) {
         w.watcher, w.id, reason});
   for (const auto& w : watches)
     home_.send_demonitor(me, w.target, w.at_node, w.id);
+  // Last: what it leads to must not be heard of before this.
+  fired_with(reason);
   home_.flush();
 }
 
