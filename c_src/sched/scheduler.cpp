@@ -24,7 +24,7 @@ public:
     // changes needs no lock on the way to it.
     for (unsigned i = 0; i < o.workers + o.max_abandoned + 1; ++i)
       pool_.workers.push_back(
-          std::make_unique<worker>(pool_, i, i >= o.workers));
+          std::make_unique<worker>(pool_, i >= o.workers));
     watched_.resize(pool_.workers.size());
   }
 

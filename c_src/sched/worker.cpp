@@ -90,8 +90,8 @@ private:
   std::size_t ready_fibers_ = 0;
 };
 
-worker::worker(pool& p, unsigned index, bool is_stand_in)
-    : pool_(p), index_(index), is_stand_in_(is_stand_in) {}
+worker::worker(pool& p, bool is_stand_in)
+    : pool_(p), is_stand_in_(is_stand_in) {}
 
 void worker::join() {
   if (thread_.joinable())

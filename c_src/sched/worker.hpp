@@ -29,7 +29,7 @@ struct pool {
 
 class worker {
 public:
-  worker(pool& p, unsigned index, bool is_stand_in);
+  worker(pool& p, bool is_stand_in);
   worker(const worker&) = delete;
   worker& operator=(const worker&) = delete;
 
@@ -107,7 +107,6 @@ private:
   void set_current(runnable* r) noexcept;
 
   pool& pool_;
-  const unsigned index_;
   const bool is_stand_in_;
   std::thread thread_;
   run_queue queue_;
