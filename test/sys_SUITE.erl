@@ -6,7 +6,6 @@
 -export([all/0, suite/0, groups/0]).
 -export([init_per_suite/1, end_per_suite/1]).
 -export([init_per_group/2, end_per_group/2]).
--export([init_per_testcase/2, end_per_testcase/2]).
 -compile([export_all, nowarn_export_all]).
 
 -import(esp_test_lib, [eventually/2, take/1, mailbox/0, down/1]).
@@ -95,11 +94,6 @@ end_per_suite(Config) ->
 
 init_per_group(Group, Config) -> [{kind, Group} | Config].
 end_per_group(_, _) -> ok.
-
-init_per_testcase(_, Config) -> Config.
-
-%% What a case has left, as its co-ops are linked to it, ends with it.
-end_per_testcase(_, _) -> ok.
 
 %%% What is asked
 

@@ -8,9 +8,13 @@
 
 namespace {
 
-std::int64_t plus1(std::int64_t x) { return x + 1; }
+std::int64_t plus1(std::int64_t x) {
+  return x + 1;
+}
 
-esp::term same(esp::term t) { return t; }
+esp::term same(esp::term t) {
+  return t;
+}
 
 struct total {
   explicit total(std::int64_t first) : sum(first) {}
