@@ -75,6 +75,7 @@ if(ESP_TESTS)
   endforeach()
   add_library(headers OBJECT EXCLUDE_FROM_ALL ${alone})
   target_link_libraries(headers PRIVATE esp_flags ${ESP_ROOMS})
+  target_compile_options(headers PRIVATE -O0 -g0)
   target_include_directories(headers PRIVATE ${PROJECT_SOURCE_DIR}/test)
   target_include_directories(headers SYSTEM PRIVATE ${DOCTEST_INCLUDE_DIR})
   list(LENGTH headers count)
@@ -83,8 +84,8 @@ endif()
 
 # ----------------------------------------------------------------- fuzzers
 
-# One binary a file, of the rooms that know bytes and no sockets (epmd has its
-# codec among sources that do; nothing of those is linked unless called).
+# One binary a file, of the rooms that know bytes and no sockets. epmd's codec
+# stands among sources that do, so its fuzzers take that one source.
 if(ESP_FUZZ)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/test/fuzz/*.cpp)
   add_custom_target(fuzzers)
@@ -92,7 +93,11 @@ if(ESP_FUZZ)
     cmake_path(GET source STEM fuzzer)
     add_executable(fuzz_${fuzzer} ${source})
     target_link_libraries(fuzz_${fuzzer} PRIVATE
-      esp_flags room_dist room_term room_base room_epmd)
+      esp_flags room_dist room_term room_base)
+    if(fuzzer MATCHES "^epmd_")
+      target_sources(fuzz_${fuzzer} PRIVATE
+        ${PROJECT_SOURCE_DIR}/c_src/epmd/codec.cpp)
+    endif()
     target_link_options(fuzz_${fuzzer} PRIVATE -fsanitize=fuzzer)
     set_target_properties(fuzz_${fuzzer} PROPERTIES
       RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz)
