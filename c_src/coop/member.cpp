@@ -573,8 +573,6 @@ bool member::intercept_down(const ref& r) {
 
 // ---- The end ----------------------------------------------------------------
 
-void member::fail(const term& reason) { finish(reason); }
-
 void member::fired_with(const term& reason) {
   if (switch_)
     switch_->member_ended(*this, reason);

@@ -59,8 +59,6 @@ protected:
   virtual void flush_task() {}
 
   const node::envelope_ptr& env() const noexcept { return env_; }
-  // Ends it with what is being thrown; the one place for that.
-  void fail(const term& reason);
   std::uint64_t window() const noexcept { return wiring_.window; }
   term describe(std::vector<std::pair<term, term>> more);
   virtual std::vector<std::pair<term, term>> more_info() { return {}; }
