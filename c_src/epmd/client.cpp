@@ -21,6 +21,11 @@ constexpr milliseconds first_backoff{50};
 constexpr milliseconds longest_backoff{1'000};
 constexpr milliseconds reply_limit{5'000};
 
+// A node of our name that has just ended stays in epmd's table until epmd has
+// read the end of its connection: a restart must not fail for that.
+constexpr milliseconds taken_pause{50};
+constexpr int taken_attempts = 10;
+
 // A registration's reply is 4 or 6 bytes; more than this is no epmd.
 constexpr std::size_t longest_alive_reply = 64;
 
@@ -82,6 +87,7 @@ private:
   std::array<std::byte, longest_alive_reply> room_{};
   std::vector<std::byte> reply_;
   bool is_registered_ = false;
+  int taken_attempts_ = taken_attempts;
   milliseconds backoff_ = first_backoff;
   base::log_limiter log_{1};
 };
@@ -146,6 +152,10 @@ void registration::session::lost(errc code, const std::string& why) {
     stream_->close();
   }
   timer_.cancel();
+  if (first_ && code == errc::already && --taken_attempts_ > 0) {
+    timer_.after(taken_pause, [self = shared_from_this()] { self->connect(); });
+    return;
+  }
   const auto what = "epmd at " + text_of(request_.epmd) + ": " + why;
   if (auto first = std::exchange(first_, nullptr)) {
     return first(error{code, what});

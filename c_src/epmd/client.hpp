@@ -35,8 +35,8 @@ struct registration_request {
 class registration {
 public:
   // `first` hears how the first attempt ended: the creation, `already` for a
-  // name that is taken, `io` if there is no epmd, or `timeout`. After an
-  // error nothing more is tried.
+  // name that is still taken after half a second, `io` if there is no epmd, or
+  // `timeout`. After an error nothing more is tried.
   static std::unique_ptr<registration>
   start(net::io& i, registration_request request,
         std::function<void(result<std::uint32_t>)> first);
