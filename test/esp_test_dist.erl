@@ -79,8 +79,18 @@ keep(Port) ->
         {Port, {exit_status, Status}} ->
             ended(Status);
         {end_of_input, From} ->
-            true = port_close(Port),
-            From ! {self(), closed}
+            From ! {self(), close(Port)}
+    end.
+
+%% The C-node may have ended just now: its status came behind the request.
+close(Port) ->
+    try port_close(Port) of
+        true -> closed
+    catch
+        error:badarg ->
+            receive
+                {Port, {exit_status, Status}} -> {ended, Status}
+            end
     end.
 
 ended(Status) ->
