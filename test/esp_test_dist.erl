@@ -79,11 +79,11 @@ keep(Port) ->
         {Port, {exit_status, Status}} ->
             ended(Status);
         {end_of_input, From} ->
-            From ! {self(), close(Port)}
+            From ! {self(), close_port(Port)}
     end.
 
 %% The C-node may have ended just now: its status came behind the request.
-close(Port) ->
+close_port(Port) ->
     try port_close(Port) of
         true -> closed
     catch
