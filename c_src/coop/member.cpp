@@ -31,14 +31,6 @@ base::log_limiter& limiter() {
   return l;
 }
 
-// One of `n` places. All bits of the hash decide: hashes of small integers
-// may have their low bits in common.
-std::size_t place_of(std::uint64_t hash, std::size_t n) noexcept {
-  hash = (hash ^ (hash >> 33)) * 0xFF51AFD7ED558CCDU;
-  hash = (hash ^ (hash >> 33)) * 0xC4CEB9FE1A85EC53U;
-  return ((hash >> 32) * n) >> 32;
-}
-
 // Came by `!`, which is a term and has no edge.
 bool is_plain(const message& m) noexcept {
   return m.edge == node::no_edge && m.kind == what::data
@@ -171,7 +163,8 @@ void member::handle_request(message& m) {
     }
     if (w) {
       wiring_ = std::move(*w);
-      random_ ^= static_cast<std::uint32_t>(number() * 2'654'435'761U);
+      if (!wiring_.out.empty())
+        dispatch_ = dispatch(wiring_.how, wiring_.out, number());
       attach_receiver();
     }
     return;
@@ -415,28 +408,10 @@ void member::emit(datum d) {
   auto& out = wiring_.out;
   if (out.empty())
     return deliver_result(std::move(d));
-  switch (wiring_.how.how) {
-  case dataflow::method::broadcast:
-    for (std::size_t i = 0; i + 1 < out.size(); ++i)
-      send_on(out[i], d.share());
-    return send_on(out.back(), std::move(d));
-  case dataflow::method::round_robin:
-    if (next_ >= out.size())
-      next_ = 0;
-    return send_on(out[next_++], std::move(d));
-  case dataflow::method::random:
-    random_ ^= random_ << 13;
-    random_ ^= random_ >> 17;
-    random_ ^= random_ << 5;
-    // The high half of a product: uniform over all workers, without a bias
-    // towards the first that a remainder would have.
-    return send_on(out[(std::uint64_t{random_} * out.size()) >> 32],
-                   std::move(d));
-  case dataflow::method::hash:
-    // Looked at before it is moved: arguments are made in any order.
-    out_edge& e = out[place_of(hash_of(d), out.size())];
-    return send_on(e, std::move(d));
-  }
+  const auto chosen = dispatch_.choose(d, out);
+  for (const std::uint32_t i : chosen.first(chosen.size() - 1))
+    send_on(out[i], d.share());
+  send_on(out[chosen.back()], std::move(d));
 }
 
 bool member::emit_to(std::string_view target, datum d) {
@@ -448,17 +423,6 @@ bool member::emit_to(std::string_view target, datum d) {
       return true;
     }
   return false;
-}
-
-std::size_t member::hash_of(const datum& d) const {
-  const term t = d.to_term();
-  if (wiring_.how.element && *wiring_.how.element < t.arity()
-      && t.kind() == kind::tuple)
-    return t.element(*wiring_.how.element).hash();
-  if (wiring_.how.key)
-    if (const auto v = t.get(*wiring_.how.key))
-      return v->hash();
-  return t.hash();
 }
 
 void member::send_on(out_edge& e, datum d) {
@@ -581,6 +545,7 @@ void member::fired_with(const term& reason) {
 void member::ended(const term&) {
   // The links of an edge hold both its processes; each lets go of its own.
   wiring_ = {};
+  dispatch_ = {};
   env_.reset();
 }
 

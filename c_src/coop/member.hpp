@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include "coop/dispatch.hpp"
 #include "coop/edge.hpp"
 #include "coop/spec.hpp"
 #include "otp/special_process.hpp"
@@ -103,16 +104,14 @@ private:
   void deliver_result(datum d);
   void attach_receiver();
   void ask_meter();
-  std::size_t hash_of(const datum& d) const;
 
   const atom name_in_template_;
   const queue_limits limits_;
   std::atomic<std::size_t> plain_bytes_{0}; // waiting, that have no credit
   wiring wiring_;
+  dispatch dispatch_; // over wiring_.out
   node::envelope_ptr env_;
-  std::uint32_t next_ = 0;            // of round_robin
-  std::uint32_t random_ = 0x9E3779B9; // xorshift, seeded with the number
-  std::uint32_t held_ = 0;            // in edges a barrier has come on
+  std::uint32_t held_ = 0; // in edges a barrier has come on
   std::uint64_t in_ = 0, out_ = 0;
   std::atomic<std::uint64_t> dropped_{0};
 
