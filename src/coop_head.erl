@@ -20,10 +20,7 @@
 -export([handle_control/3]).
 -export([is_ours/2]).
 -export([info/1]).
--export([modules/1]).
 -export([get_state/1]).
--export([replace_state/2]).
--export([code_change/4]).
 -export([terminate/2]).
 
 %% What one relaying VM may have on its way here, in bytes.
@@ -179,27 +176,9 @@ info(#head{name = Name, nodes = Nodes, edges = Edges, switches = Switches, relay
         relays => length([Pid || {Pid, relay, _Edge} <- maps:values(Relays)])
     }.
 
--spec modules(#head{}) -> [module()].
-modules(_Head) ->
-    [?MODULE].
-
-%% @doc A head has no state but that of its trade, which is shown and not
-%% changed.
 -spec get_state(#head{}) -> map().
 get_state(Head) ->
     info(Head).
-
--spec replace_state(fun((term()) -> term()), #head{}) -> {map(), #head{}}.
-replace_state(Fun, Head) ->
-    State = get_state(Head),
-    case Fun(State) of
-        State -> {State, Head};
-        _Other -> error(read_only)
-    end.
-
--spec code_change(module(), term(), term(), #head{}) -> {ok, #head{}}.
-code_change(_Module, _OldVsn, _Extra, Head) ->
-    {ok, Head}.
 
 %% @doc Sees the body out: each switch ends with its nodes gone.
 -spec terminate(term(), #head{}) -> ok.

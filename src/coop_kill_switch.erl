@@ -19,10 +19,7 @@
 -export([handle_control/3]).
 -export([is_ours/2]).
 -export([info/1]).
--export([modules/1]).
 -export([get_state/1]).
--export([replace_state/2]).
--export([code_change/4]).
 -export([terminate/2]).
 
 %% For a node that neither dies of the reason nor finishes what it is at.
@@ -113,26 +110,9 @@ is_ours(_Ref, _Switch) ->
 info(#switch{nodes = Nodes}) ->
     #{role => kill_switch, nodes => maps:values(Nodes)}.
 
--spec modules(#switch{}) -> [module()].
-modules(_Switch) ->
-    [?MODULE].
-
-%% @doc As of the head: there is no state but that of the trade.
 -spec get_state(#switch{}) -> map().
 get_state(Switch) ->
     info(Switch).
-
--spec replace_state(fun((term()) -> term()), #switch{}) -> {map(), #switch{}}.
-replace_state(Fun, Switch) ->
-    State = get_state(Switch),
-    case Fun(State) of
-        State -> {State, Switch};
-        _Other -> error(read_only)
-    end.
-
--spec code_change(module(), term(), term(), #switch{}) -> {ok, #switch{}}.
-code_change(_Module, _OldVsn, _Extra, Switch) ->
-    {ok, Switch}.
 
 %% @doc Does not return: the switch dies of the reason as by a signal, since the
 %% crash report is that of the process whose end this is.

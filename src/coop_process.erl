@@ -56,11 +56,14 @@
 %% Whether a 'DOWN' is about a monitor of ours, or a task's and so data.
 -callback is_ours(reference(), State :: term()) -> boolean().
 -callback info(State :: term()) -> map().
--callback modules(State :: term()) -> [module()].
 -callback get_state(State :: term()) -> term().
+%% A process without these has no state but that of its trade, which is shown
+%% and not changed.
+-callback modules(State :: term()) -> [module()].
 -callback replace_state(fun((term()) -> term()), State) -> {term(), State}.
 -callback code_change(module(), OldVsn :: term(), Extra :: term(), State) ->
     {ok, State} | {error, term()}.
+-optional_callbacks([modules/1, replace_state/2, code_change/4]).
 %% The orderly end; may wait.
 -callback terminate(Reason :: term(), State :: term()) -> ok.
 
@@ -389,7 +392,10 @@ info(P = #process{module = Module, state = State, edges = Edges}) ->
     maps:merge(Info, Module:info(State)).
 
 modules(#process{module = Module, state = State}) ->
-    Module:modules(State).
+    case erlang:function_exported(Module, modules, 1) of
+        true -> Module:modules(State);
+        false -> [Module]
+    end.
 
 debug(_Event, P = #process{debug = []}) ->
     P;
@@ -448,12 +454,23 @@ system_get_state(#process{module = Module, state = State}) ->
 
 -spec system_replace_state(fun((term()) -> term()), #process{}) -> {ok, term(), #process{}}.
 system_replace_state(Fun, P = #process{module = Module, state = State}) ->
-    {New, State2} = Module:replace_state(Fun, State),
-    {ok, New, P#process{state = State2}}.
+    case erlang:function_exported(Module, replace_state, 2) of
+        true ->
+            {New, State2} = Module:replace_state(Fun, State),
+            {ok, New, P#process{state = State2}};
+        false ->
+            Shown = Module:get_state(State),
+            Fun(Shown) =:= Shown orelse error(read_only),
+            {ok, Shown, P}
+    end.
 
 -spec system_code_change(#process{}, module(), term(), term()) -> {ok, #process{}} | term().
 system_code_change(P = #process{module = Module, state = State}, Changed, OldVsn, Extra) ->
-    case Module:code_change(Changed, OldVsn, Extra, State) of
+    case
+        erlang:function_exported(Module, code_change, 4) andalso
+            Module:code_change(Changed, OldVsn, Extra, State)
+    of
+        false -> {ok, P};
         {ok, State2} -> {ok, P#process{state = State2}};
         {error, Reason} -> Reason
     end.
