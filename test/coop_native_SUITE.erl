@@ -404,15 +404,18 @@ a_receiver_that_has_gone_stops_nobody(_) ->
         begin
             Coop = start([same(a)], #{receiver => Receiver, window => 5}),
             Before(),
-            [] = [M || M <- run(Coop, lists:seq(1, 200)), element(1, M) =/= 'EXIT'],
+            %% more than the window of the co-op that has gone
+            [] = [M || M <- run(Coop, lists:seq(1, 2000)), element(1, M) =/= 'EXIT'],
             {ok, x} = coop:call(Coop, x, ?LIMIT),
+            #{dropped := Dropped} = coop_process:ask(pid(Coop, a), info, ?LIMIT),
+            true = Dropped =:= Lost orelse Dropped,
             ok = coop:stop(Coop),
             _ = mailbox()
         end
-     || {Receiver, Before} <- [
-            {Gone, fun() -> ok end},
-            {no_such_name, fun() -> ok end},
-            {Handle, fun() -> coop:stop(Ended) end}
+     || {Receiver, Before, Lost} <- [
+            {Gone, fun() -> ok end, 0},
+            {no_such_name, fun() -> ok end, 0},
+            {Handle, fun() -> coop:stop(Ended) end, 2000}
         ]
     ].
 

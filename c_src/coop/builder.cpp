@@ -275,18 +275,8 @@ void builder::connect_node(std::size_t i, const pid& head_pid) {
                spec_.edges.size()
                + static_cast<std::size_t>(at - entries.begin()) + 1),
            head_, head_pid);
-  if (w->out.empty() && spec_.receiver.what != receiver_spec::kind::none) {
-    out_edge r;
-    const auto& to = spec_.receiver;
-    r.what = to.what == receiver_spec::kind::pid    ? out_edge::kind::plain_pid
-             : to.what == receiver_spec::kind::name ? out_edge::kind::plain_name
-                                                    : out_edge::kind::member;
-    r.to = to.to;
-    r.to_name = to.name;
-    r.to_node = to.node;
-    r.own_number = 0; // what no edge of a template is
-    w->receiver = std::move(r);
-  }
+  if (w->out.empty())
+    w->receiver = spec_.receiver;
   here->wire(std::move(w));
 }
 

@@ -8,6 +8,7 @@
 
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <optional>
@@ -23,27 +24,35 @@ struct local_link
   std::atomic<bool> sender_waits{false};  // ... for `returned` to grow
 };
 
-struct out_edge {
-  enum class kind { member, plain_pid, plain_name };
+// Credit, or the answer to an attach, as it came from another home.
+struct returned_credit {
+  std::uint32_t edge;
+  std::uint64_t units;
+  std::optional<std::uint32_t> attached; // the number that the head gave
+};
 
-  std::uint32_t number = 0; // as the receiver knows it
+struct out_edge {
+  std::uint32_t number = 0;     // as the receiver knows it
   std::uint32_t own_number = 0; // as credit for it names it; usually the same
   std::uint64_t window = 0;
-  kind what = kind::member;
   atom target; // the downstream node's name
   boost::intrusive_ptr<local_link> local; // else it is remote
   esp::pid to;
-  atom to_name, to_node; // of plain_name
   std::uint64_t sent = 0, returned = 0; // units; `returned` of remote ones
-  // A plain receiver where no coop_meter looks at its queue: no credit.
-  bool is_open = false;
 
   bool has_credit() const noexcept {
-    if (is_open)
-      return true;
     const std::uint64_t back
         = local ? local->returned.load(std::memory_order_acquire) : returned;
     return sent - back < window;
+  }
+  void take_back(const returned_credit& c) noexcept {
+    if (c.attached) {
+      number = *c.attached;
+      window = c.units;
+      sent = returned = 0;
+    } else {
+      returned = std::min(sent, returned + c.units);
+    }
   }
 };
 

@@ -6,7 +6,6 @@
 #include "esp/process.hpp"
 
 #include <algorithm>
-#include <limits>
 
 namespace esp::coop {
 
@@ -123,8 +122,7 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
     const std::int64_t units = e.size() == 5 ? count_in(e[4]) : second;
     if (edge < 0 || second < 0 || units < 0)
       return unknown();
-    returned_credit c{number, static_cast<std::uint64_t>(units), std::nullopt,
-                      false};
+    returned_credit c{number, static_cast<std::uint64_t>(units), std::nullopt};
     if (e.size() == 5)
       c.attached = static_cast<std::uint32_t>(second);
     {
@@ -153,6 +151,9 @@ void member::wire(std::unique_ptr<wiring> w) {
 void member::handle_request(message& m) {
   if (m.kind == what::data) // relayed with high priority: ahead of the rest
     return put_ahead(std::make_unique<message>(std::move(m)));
+  if (m.kind == what::down && receiver_
+      && m.value.as<term>().element(1).as_ref() == of_receiver_)
+    return receiver_->lose(); // it came before its reference was noted
   if (m.kind != what::control)
     return; // an exit or a DOWN that nothing here waits for
   if (m.value.empty()) {
@@ -165,7 +166,11 @@ void member::handle_request(message& m) {
       wiring_ = std::move(*w);
       if (!wiring_.out.empty())
         dispatch_ = dispatch(wiring_.how, wiring_.out, number());
-      attach_receiver();
+      if (wiring_.receiver.what != receiver_spec::kind::none) {
+        receiver_ = std::make_unique<receiver>(
+            *this, wiring_.receiver, wiring_.tag, wiring_.window);
+        receiver_->attach();
+      }
     }
     return;
   }
@@ -202,17 +207,8 @@ term member::describe(std::vector<std::pair<term, term>> more) {
       {atom("dropped"), number_of(dropped_.load(std::memory_order_relaxed))},
       {atom("status"), atom(is_suspended() ? "suspended" : "running")},
       {atom("blocked"), atom(can_take_data() ? "false" : "true")}};
-  if (const auto& r = wiring_.receiver) {
-    const bool is_coop = r->what == out_edge::kind::member;
-    const term to = r->what == out_edge::kind::plain_name
-                        ? term::tuple({r->to_name, r->to_node})
-                        : term(r->to);
-    all.emplace_back(atom("receiver"),
-                     term::tuple({atom(is_coop      ? "coop"
-                                       : r->is_open ? "unmetered"
-                                                    : "metered"),
-                                  to}));
-  }
+  if (receiver_)
+    all.emplace_back(atom("receiver"), receiver_->info());
   for (auto& m : more)
     all.push_back(std::move(m));
   return term::map(all);
@@ -224,32 +220,22 @@ void member::take_credit_in() {
   if (!has_credit_in_.load(std::memory_order_acquire))
     return;
   std::vector<returned_credit> came;
+  bool lost = false;
   {
     const std::lock_guard guard(inbox_);
     came.swap(credit_in_);
+    lost = std::exchange(receiver_lost_, false);
     has_credit_in_.store(false, std::memory_order_relaxed);
   }
-  const auto apply = [](out_edge& e, const returned_credit& c) {
-    if (e.own_number != c.edge)
-      return;
-    if (c.opened) {
-      e.is_open = true;
-    } else if (e.what != out_edge::kind::member) {
-      e.window += c.units; // granted so far
-    } else if (c.attached) {
-      e.number = *c.attached;
-      e.window = c.units;
-      e.sent = e.returned = 0;
-    } else {
-      e.returned = std::min(e.sent, e.returned + c.units);
-    }
-  };
   for (const auto& c : came) {
     for (auto& e : wiring_.out)
-      apply(e, c);
-    if (wiring_.receiver)
-      apply(*wiring_.receiver, c);
+      if (e.own_number == c.edge)
+        e.take_back(c);
+    if (receiver_ && c.edge == 0)
+      receiver_->take_credit(c);
   }
+  if (lost && receiver_)
+    receiver_->lose();
 }
 
 // At least one edge with credit, or nothing to wait for. Who waits says so
@@ -257,7 +243,7 @@ void member::take_credit_in() {
 bool member::can_take_data() {
   take_credit_in();
   const auto has = [](const out_edge& e) { return e.has_credit(); };
-  if (wiring_.receiver && !wiring_.receiver->has_credit())
+  if (receiver_ && !receiver_->has_credit())
     return false;
   if (wiring_.out.empty()
       || std::any_of(wiring_.out.begin(), wiring_.out.end(), has))
@@ -446,89 +432,38 @@ void member::send_on(out_edge& e, datum d) {
 
 void member::deliver_result(datum d) {
   if (env_ && env_->call)
-    return home().reply(pid(), *env_->call, d.to_term());
-  if (!wiring_.receiver)
-    return;
-  out_edge& e = *wiring_.receiver;
-  if (e.what == out_edge::kind::member)
-    return send_on(e, wiring_.tag
-                          ? datum::of(term::tuple({*wiring_.tag, d.to_term()}))
-                          : std::move(d));
-  const term r = wiring_.tag ? term::tuple({*wiring_.tag, d.to_term()})
-                             : d.to_term();
-  if (is_debugged())
-    debug_out(r, e.what == out_edge::kind::plain_pid ? term(e.to)
-                                                     : term(e.to_name));
-  const std::uint64_t half = std::max<std::uint64_t>(1, wiring_.window / 2);
-  if (!e.is_open) {
-    wait_for_credit(e);
-    if (++e.sent % half == 0)
-      ask_meter();
-  }
-  // Without a meter the connection's high-water mark is what keeps us from
-  // filling this machine.
-  const atom at = e.what == out_edge::kind::plain_pid ? e.to.node : e.to_node;
-  if (const auto p = !e.is_open || at == home().name()
-                         ? nullptr
-                         : home().connections().find(at);
-      p && p->is_congested()) {
-    const node::process_ptr me(this);
-    const auto drained = std::make_shared<std::atomic<bool>>(false);
-    p->on_drain([me, drained] {
-      drained->store(true);
-      me->kick();
-    });
-    block([&] { return drained->load(); });
-  }
-  if (e.what == out_edge::kind::plain_pid)
-    home().send_message(pid(), e.to, r);
-  else
-    home().send_message(pid(), e.to_name, e.to_node, r);
+    home().reply(pid(), *env_->call, d.to_term());
+  else if (receiver_ && !receiver_->deliver(std::move(d)))
+    dropped_.fetch_add(1, std::memory_order_relaxed);
 }
 
-void member::attach_receiver() {
-  auto& r = wiring_.receiver;
-  if (!r)
+// Waits while more than its high-water mark is on the way to that node.
+void member::wait_for_connection(atom at_node) {
+  const auto p = at_node == home().name() ? nullptr
+                                          : home().connections().find(at_node);
+  if (!p || !p->is_congested())
     return;
-  r->window = 0; // until somebody has answered
-  if (r->what == out_edge::kind::member) {
-    home().send_message(pid(), r->to, own::attach(pid(), r->own_number));
-    return;
-  }
-  const atom at = r->what == out_edge::kind::plain_pid ? r->to.node
-                                                       : r->to_node;
-  if (at == home().name()) {
-    r->is_open = true;
-    return;
-  }
-  static const atom coop_meter("coop_meter");
-  const ref watch = monitor(coop_meter, at);
-  {
-    const std::lock_guard guard(inbox_);
-    meter_ = watch;
-  }
-  ask_meter();
-  ask_meter();
+  const node::process_ptr me(this);
+  const auto drained = std::make_shared<std::atomic<bool>>(false);
+  p->on_drain([me, drained] {
+    drained->store(true);
+    me->kick();
+  });
+  block([&] { return drained->load(); });
 }
 
-// Half a window more, once the receiver's queue is no longer than that.
-void member::ask_meter() {
-  static const atom coop_meter("coop_meter");
-  const out_edge& r = *wiring_.receiver;
-  const bool is_pid = r.what == out_edge::kind::plain_pid;
-  home().send_message(
-      pid(), coop_meter, is_pid ? r.to.node : r.to_node,
-      own::meter(pid(), r.own_number,
-                 is_pid ? term(r.to) : term::tuple({r.to_name, r.to_node}),
-                 std::max<std::uint64_t>(1, wiring_.window / 2)));
+void member::watch_receiver(const dist::pid_or_name& who, atom at_node) {
+  const ref watch = monitor(who, at_node);
+  const std::lock_guard guard(inbox_);
+  of_receiver_ = watch;
 }
 
 bool member::intercept_down(const ref& r) {
   {
     const std::lock_guard guard(inbox_);
-    if (meter_ != r)
+    if (of_receiver_ != r)
       return false;
-    credit_in_.push_back({0, 0, std::nullopt, true});
+    receiver_lost_ = true;
     has_credit_in_.store(true, std::memory_order_release);
   }
   kick();

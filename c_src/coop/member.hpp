@@ -5,6 +5,7 @@
 
 #include "coop/dispatch.hpp"
 #include "coop/edge.hpp"
+#include "coop/receiver.hpp"
 #include "coop/spec.hpp"
 #include "otp/special_process.hpp"
 
@@ -22,7 +23,7 @@ struct wiring {
   std::vector<in_edge> in;
   std::vector<out_edge> out; // empty: the last tier
   dataflow how;
-  std::optional<out_edge> receiver; // of the last tier
+  receiver_spec receiver; // of the last tier
   std::optional<term> tag;
   std::size_t last_tier = 0;    // nodes in the co-op's last tier
   std::uint64_t window = 1'000; // of edges that are made later
@@ -86,13 +87,7 @@ protected:
   kill_switch_ptr switch_;
 
 private:
-  // Credit, or the answer to an attach, as it came from another home.
-  struct returned_credit {
-    std::uint32_t edge;
-    std::uint64_t units;
-    std::optional<std::uint32_t> attached; // the number that the head gave
-    bool opened = false; // there is no coop_meter, or no longer
-  };
+  friend class receiver;
 
   void take_datum(node::message_ptr m);
   void leaves_queue(const node::message& m) noexcept;
@@ -101,23 +96,29 @@ private:
   in_edge* find_in(std::uint32_t number) noexcept;
   void take_credit_in();
   void wait_for_credit(out_edge& e);
+  void wait_for_connection(atom at_node);
   void deliver_result(datum d);
-  void attach_receiver();
-  void ask_meter();
+  void debug_result(const term& result, const term& to) {
+    if (is_debugged())
+      debug_out(result, to);
+  }
+  void watch_receiver(const dist::pid_or_name& who, atom at_node);
 
   const atom name_in_template_;
   const queue_limits limits_;
   std::atomic<std::size_t> plain_bytes_{0}; // waiting, that have no credit
   wiring wiring_;
+  std::unique_ptr<receiver> receiver_; // null: none, or not of the last tier
   dispatch dispatch_; // over wiring_.out
   node::envelope_ptr env_;
   std::uint32_t held_ = 0; // in edges a barrier has come on
   std::uint64_t in_ = 0, out_ = 0;
   std::atomic<std::uint64_t> dropped_{0};
 
-  spinlock inbox_; // guards the three below
+  spinlock inbox_; // guards the four below
   std::vector<returned_credit> credit_in_;
-  std::optional<ref> meter_; // the monitor of the receiver's coop_meter
+  std::optional<ref> of_receiver_; // the monitor of who gives it credit
+  bool receiver_lost_ = false;
   std::unique_ptr<wiring> new_wiring_;
   std::atomic<bool> has_credit_in_{false};
 };
