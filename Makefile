@@ -53,10 +53,12 @@ asan: ## both suites under AddressSanitizer and UBSan
 	tools/doctest build/asan
 	tools/ct build/asan $(if $(SUITE),--suite=test/$(SUITE:_SUITE=)_SUITE)
 
-tsan: ## the rooms without fibers under ThreadSanitizer
+tsan: ## both suites under ThreadSanitizer, with a Boost.Fiber built for it
+	tools/boost-source build/boost
 	cmake --preset tsan
 	cmake --build --preset tsan
-	tools/doctest build/tsan base term dist plugin
+	tools/doctest build/tsan
+	tools/ct build/tsan $(if $(SUITE),--suite=test/$(SUITE:_SUITE=)_SUITE)
 
 fuzz: ## every fuzzer, TIME=60 seconds each
 	cmake --preset fuzz

@@ -25,6 +25,8 @@ option(ESP_WERROR "Warnings are errors" "$ENV{CI}")
 # (base, term, plugin) become position independent where one is built.
 option(ESP_PIC "Position independent code" OFF)
 set(ESP_SANITIZE "" CACHE STRING "As given to -fsanitize=")
+set(ESP_BOOST_SOURCE "" CACHE PATH
+  "What tools/boost-source has made: build Boost.Fiber from it, sanitized")
 set(CMAKE_POSITION_INDEPENDENT_CODE ${ESP_PIC})
 
 # ---------------------------------------------------------------- compiler
@@ -47,7 +49,10 @@ target_compile_options(esp_flags INTERFACE
 if(ESP_SANITIZE)
   target_compile_options(esp_flags INTERFACE
     -fsanitize=${ESP_SANITIZE} -fno-omit-frame-pointer
-    -fno-sanitize-recover=all)
+    -fno-sanitize-recover=all
+    # Of fences. What ours order, atomics hand over.
+    $<$<AND:$<STREQUAL:${ESP_SANITIZE},thread>,$<CXX_COMPILER_ID:GNU>>:
+      -Wno-tsan>)
   target_link_options(esp_flags INTERFACE -fsanitize=${ESP_SANITIZE})
   # The rooms size their stacks by this: sanitized frames are larger.
   target_compile_definitions(esp_flags INTERFACE ESP_SANITIZED=1)
@@ -83,7 +88,11 @@ find_package(boost_headers 1.81 CONFIG QUIET)
 if(NOT boost_headers_FOUND)
   esp_miss("Boost >= 1.81 headers" libboost1.81-dev)
 endif()
-foreach(part context fiber program_options)
+set(esp_boost_parts context fiber program_options)
+if(ESP_BOOST_SOURCE)
+  set(esp_boost_parts program_options)
+endif()
+foreach(part IN LISTS esp_boost_parts)
   find_package(boost_${part} 1.81 CONFIG QUIET)
   if(NOT boost_${part}_FOUND)
     string(REPLACE "_" "-" package libboost-${part}1.81-dev)
@@ -174,12 +183,35 @@ set_target_properties(ZLIB::ZLIB PROPERTIES
   INTERFACE_INCLUDE_DIRECTORIES ${ZLIB_INCLUDE_DIR})
 
 add_library(esp_fiber INTERFACE)
-target_link_libraries(esp_fiber INTERFACE Boost::fiber Boost::context
-  Threads::Threads)
+if(ESP_BOOST_SOURCE)
+  # ThreadSanitizer has to be told of each switch of fibers. Boost.Context does
+  # that over ucontext only, which Debian's libraries are not built for.
+  file(GLOB esp_boost_sources
+    ${ESP_BOOST_SOURCE}/libs/context/src/continuation.cpp
+    ${ESP_BOOST_SOURCE}/libs/context/src/fiber.cpp
+    ${ESP_BOOST_SOURCE}/libs/context/src/posix/stack_traits.cpp
+    ${ESP_BOOST_SOURCE}/libs/fiber/src/*.cpp
+    ${ESP_BOOST_SOURCE}/libs/fiber/src/algo/*.cpp)
+  add_library(esp_boost_fiber STATIC ${esp_boost_sources})
+  target_compile_definitions(esp_boost_fiber
+    PUBLIC BOOST_USE_UCONTEXT BOOST_USE_TSAN
+    PRIVATE BOOST_CONTEXT_SOURCE BOOST_FIBERS_SOURCE
+    # scheduler::wait_until() asserts something that another thread may be
+    # changing, rightly: a waiter can be woken before it sleeps.
+    BOOST_DISABLE_ASSERTS)
+  target_compile_options(esp_boost_fiber PRIVATE -fsanitize=${ESP_SANITIZE})
+  target_link_libraries(esp_boost_fiber PUBLIC Boost::headers Threads::Threads)
+  target_link_libraries(esp_fiber INTERFACE esp_boost_fiber)
+else()
+  target_link_libraries(esp_fiber INTERFACE Boost::fiber Boost::context
+    Threads::Threads)
+endif()
 
 add_library(esp_asio INTERFACE)
 target_compile_definitions(esp_asio INTERFACE
-  BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_NO_TS_EXECUTORS)
+  BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_NO_TS_EXECUTORS
+  # Fences, which ThreadSanitizer does not know, around what Asio's locks order.
+  $<$<STREQUAL:${ESP_SANITIZE},thread>:BOOST_ASIO_DISABLE_FENCED_BLOCK>)
 target_link_libraries(esp_asio INTERFACE Boost::headers Threads::Threads)
 
 add_library(esp_program_options INTERFACE)
