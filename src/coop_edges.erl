@@ -17,6 +17,7 @@
 -export([outs/1]).
 -export([receiver/2]).
 -export([take/2]).
+-export([least_loaded/1]).
 -export([grant/3]).
 -export([has_credit/1]).
 -export([credit/2]).
@@ -32,7 +33,9 @@
     %% Edge => {Receiver, Credit}
     out = #{} :: #{edge() => {process(), units() | infinity}},
     %% edges of `out` that have credit
-    open = 0 :: non_neg_integer()
+    open = 0 :: non_neg_integer(),
+    %% what least_loaded/1 chose last
+    last = 0 :: edge()
 }).
 -opaque edges() :: #edges{}.
 -export_type([edges/0, edge/0, units/0]).
@@ -115,6 +118,20 @@ take(Edge, Edges = #edges{out = Out, open = Open}) ->
             {ok, Pid, Edges#edges{out = Out#{Edge := {Pid, Credit - 1}}}};
         #{} ->
             none
+    end.
+
+%% @doc The edge with the fewest units outstanding, and so with the most credit,
+%% as all edges of a process have one window; among equals each in its turn.
+-spec least_loaded(edges()) -> {ok, edge(), edges()} | full.
+least_loaded(Edges = #edges{out = Out, last = Last}) ->
+    Best = maps:fold(
+        fun(Edge, {_Receiver, Credit}, Acc) -> max({Credit, Edge > Last, -Edge}, Acc) end,
+        none,
+        Out
+    ),
+    case Best of
+        {0, _, _} -> full;
+        {_Credit, _, Negative} -> {ok, -Negative, Edges#edges{last = -Negative}}
     end.
 
 -spec grant(edge(), units(), edges()) -> edges().

@@ -117,7 +117,7 @@ run(Switch, Node, State, Spec, #{head := Head, in := In, out := Out, last_tier :
     }).
 
 dataflow(_Method, []) -> last_tier;
-dataflow(Method, Out) -> coop_dataflow:new(Method, [Edge || {Edge, _Name, _Pid} <- Out]).
+dataflow(Method, Out) -> coop_dataflow:new(Method, [{Edge, Name} || {Edge, Name, _Pid} <- Out]).
 
 %%% The task
 

@@ -30,8 +30,9 @@
 
 -type env() :: [] | #{call => {pid(), term()}, token => term()}.
 -type barrier() :: {Caller :: pid(), Ref :: term()}.
-%% What a datum or a barrier gave: for an edge, or for the co-op's receiver.
--type out() :: {coop_edges:edge(), env(), term()} | {result, env(), term()}.
+%% What a datum or a barrier gave: for an edge, for whichever is the least loaded
+%% by then, or for the co-op's receiver.
+-type out() :: {coop_edges:edge() | any | result, env(), term()}.
 %% Where results that leave the co-op go. `edge': along out edge 0, whose
 %% messages name `HeadEdge'; `metered': plain, but by the credit of
 %% edge 0, which comes by halves of a window.
@@ -335,6 +336,11 @@ send({barrier, Edge, Barrier}, P = #process{edges = Edges}) ->
 send({flushed, {Caller, Ref}}, P = #process{last_tier = Total}) ->
     Caller ! {'$coop', flushed, Ref, Total},
     P;
+send({any, Env, Value}, P = #process{edges = Edges}) ->
+    case coop_edges:least_loaded(Edges) of
+        {ok, Edge, Edges2} -> send({Edge, Env, Value}, P#process{edges = Edges2});
+        full -> blocked
+    end;
 send({Edge, Env, Value}, P = #process{edges = Edges}) ->
     case coop_edges:take(Edge, Edges) of
         {ok, Pid, Edges2} ->

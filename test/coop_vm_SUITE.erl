@@ -731,11 +731,15 @@ mistakes_are_named_before_anything_starts(_) ->
             {{bad_node, a, {bad_option, {init, 7}}}, Task(#{init => 7}), #{}},
             {{bad_node, a, {bad_option, {flush, 7}}}, Task(#{flush => 7}), #{}},
             {{bad_node, a, {bad_option, []}}, Task([]), #{}},
-            {{bad_node, a, {bad_dataflow, shuffle}}, Task(#{dataflow => shuffle}), #{}},
+            {{bad_node, a, {bad_dataflow, no_such}}, Task(#{dataflow => no_such}), #{}},
             {{bad_node, a, {bad_dataflow, {hash, {element, 0}}}},
                 Task(#{dataflow => {hash, {element, 0}}}), #{}},
-            {{bad_node, a, {native_needs, {hash, [all, element, key]}}},
+            {{bad_node, a, {bad_dataflow, {select, no_task_of_a_vm}}},
+                Task(#{dataflow => {select, no_task_of_a_vm}}), #{}},
+            {{bad_node, a, {native_needs, {hash, [all, element, key, task]}}},
                 Native(#{dataflow => {hash, Fun}}), #{}},
+            {{bad_node, a, {native_needs, {select, [all, element, key, task]}}},
+                Native(#{dataflow => {select, Fun}}), #{}},
             {{bad_node, a, {bad_option, init}}, Native(#{init => Fun}), #{}} |
             [{Reason, Task(#{}), Opts} || {Reason, Opts} <- bad_options()]
         ]

@@ -1,5 +1,6 @@
 #include "coop/coop_node.hpp"
 
+#include "coop/emitter.hpp"
 #include "esp/process.hpp"
 
 #include "node/spawned.hpp"
@@ -32,6 +33,10 @@ std::optional<term> coop_node::guarded(const term& datum, F&& f) {
         {function_clause,
          term::list({term::tuple(
              {plugin_name_, task_name_, term::list({datum}), term()})})});
+  } catch (const bad_result& e) {
+    return term::tuple(
+        {e.reason(), term::list({term::tuple({plugin_name_, task_name_,
+                                              term::integer(2), term()})})});
   } catch (...) {
     return node::reason_of_current_exception();
   }
@@ -63,7 +68,7 @@ void coop_node::handle_request(node::message& m) {
 void coop_node::take(datum& d) {
   const auto reason = [&] {
     try {
-      outlet out(this);
+      outlet out(static_cast<emitter*>(this));
       task_.entry->call(state_, d, out);
       return std::optional<term>();
     } catch (...) {
@@ -78,7 +83,7 @@ void coop_node::flush_task() {
   if (task_.entry->flush == nullptr)
     return;
   const auto reason = guarded(term(atom("flush")), [&] {
-    outlet out(this);
+    outlet out(static_cast<emitter*>(this));
     task_.entry->flush(state_, out);
   });
   if (reason)
@@ -145,15 +150,15 @@ std::string coop_node::doing() const {
 
 } // namespace esp::coop
 
-// What plugins call, with a coop_node behind it.
+// What plugins call.
 namespace esp {
 
 void outlet::emit_datum(datum d) {
-  static_cast<coop::coop_node*>(node_)->emit(std::move(d));
+  static_cast<coop::emitter*>(node_)->emit(std::move(d));
 }
 
 void outlet::emit_datum_to(std::string_view node, datum d) {
-  if (!static_cast<coop::coop_node*>(node_)->emit_to(node, std::move(d)))
+  if (!static_cast<coop::emitter*>(node_)->emit_to(node, std::move(d)))
     throw std::invalid_argument("no downstream node " + std::string(node));
 }
 

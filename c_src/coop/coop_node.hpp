@@ -20,6 +20,7 @@ public:
 
   std::size_t stack_size() const noexcept override { return stack_; }
 
+
 protected:
   void take(datum& d) override;
   void flush_task() override;

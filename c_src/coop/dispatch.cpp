@@ -7,6 +7,8 @@ namespace esp::coop {
 
 namespace {
 
+using method = dataflow::method;
+
 // Every bit of the result depends on every bit of `x`.
 constexpr std::uint64_t mix(std::uint64_t x) noexcept {
   x = (x ^ (x >> 33)) * 0xFF51AFD7ED558CCDU;
@@ -14,10 +16,8 @@ constexpr std::uint64_t mix(std::uint64_t x) noexcept {
   return x ^ (x >> 33);
 }
 
-// The high half of a product: no place of the `n` is favoured, as the first
-// ones would be by a remainder.
-constexpr std::uint32_t place_of(std::uint64_t bits, std::size_t n) noexcept {
-  return static_cast<std::uint32_t>(((bits >> 32) * n) >> 32);
+std::uint32_t after(std::uint32_t place, std::size_t n) noexcept {
+  return place + 1 < n ? place + 1 : 0;
 }
 
 } // namespace
@@ -25,44 +25,118 @@ constexpr std::uint32_t place_of(std::uint64_t bits, std::size_t n) noexcept {
 dispatch::dispatch(dataflow how, std::span<const out_edge> out,
                    std::uint64_t seed)
     : how_(std::move(how)), chosen_(1), random_(seed) {
-  if (how_.how == dataflow::method::broadcast) {
-    chosen_.resize(out.size());
-    std::iota(chosen_.begin(), chosen_.end(), 0u);
-  }
+  const auto fill = [&](std::vector<std::uint32_t>& places) {
+    places.resize(out.size());
+    std::iota(places.begin(), places.end(), 0u);
+  };
+  if (how_.how == method::broadcast)
+    fill(chosen_);
+  if (how_.how == method::shuffle)
+    fill(round_);
+  if (how_.how == method::hash)
+    for (const auto& e : out)
+      seeds_.push_back(term(e.target).hash());
+  if (how_.how == method::select)
+    for (const auto& e : out)
+      named_.emplace(e.target, static_cast<std::uint32_t>(named_.size()));
 }
 
-std::span<const std::uint32_t> dispatch::choose(const datum& d,
+std::span<const std::uint32_t> dispatch::choose(datum& d,
                                                 std::span<const out_edge> out) {
   switch (how_.how) {
-  case dataflow::method::broadcast:
+  case method::broadcast:
     break;
-  case dataflow::method::round_robin:
-    chosen_.front() = next_;
-    next_ = next_ + 1 < out.size() ? next_ + 1 : 0;
+  case method::round_robin:
+    chosen_.front() = std::exchange(next_, after(next_, out.size()));
     break;
-  case dataflow::method::random:
+  case method::random:
     chosen_.front() = random_below(out.size());
     break;
-  case dataflow::method::hash:
-    chosen_.front() = place_of(mix(hash_of(d)), out.size());
+  case method::shuffle:
+    chosen_.front() = next_shuffled();
+    break;
+  case method::select:
+    by_name(d);
+    break;
+  case method::hash:
+    chosen_.front() = by_key(d);
+    break;
+  case method::least_loaded:
+    chosen_.front() = least_loaded(out);
     break;
   }
   return chosen_;
 }
 
 // SplitMix64: unlike a shift register it has no state that it cannot leave.
+// The high half of a product: no place is favoured, as the first ones would be
+// by a remainder.
 std::uint32_t dispatch::random_below(std::size_t n) noexcept {
-  return place_of(mix(random_ += 0x9E3779B97F4A7C15U), n);
+  const std::uint64_t bits = mix(random_ += 0x9E3779B97F4A7C15U);
+  return static_cast<std::uint32_t>(((bits >> 32) * n) >> 32);
 }
 
-std::uint64_t dispatch::hash_of(const datum& d) const {
-  const term t = d.to_term();
-  if (how_.element && *how_.element < t.arity() && t.kind() == kind::tuple)
-    return t.element(*how_.element).hash();
-  if (how_.key)
-    if (const auto v = t.get(*how_.key))
-      return v->hash();
-  return t.hash();
+// Fisher and Yates, one step for each result: what is behind next_ has had its
+// turn in this round.
+std::uint32_t dispatch::next_shuffled() noexcept {
+  const std::size_t n = round_.size();
+  std::swap(round_[next_], round_[next_ + random_below(n - next_)]);
+  return round_[std::exchange(next_, after(next_, n))];
+}
+
+// Among equals the one whose turn it is. A full edge has as much outstanding as
+// any can have, as all edges of a node have one window.
+std::uint32_t dispatch::least_loaded(std::span<const out_edge> out) noexcept {
+  std::uint32_t best = next_;
+  std::uint64_t least = out[best].outstanding();
+  for (std::uint32_t i = after(best, out.size()); i != next_ && least > 0;
+       i = after(i, out.size()))
+    if (const auto n = out[i].outstanding(); n < least) {
+      best = i;
+      least = n;
+    }
+  next_ = after(best, out.size());
+  return best;
+}
+
+// The highest of what key and worker give together (rendezvous hashing): a
+// worker that comes draws its share of keys and moves no other, and only the
+// keys of one that goes are drawn anew, whatever the order of the workers.
+std::uint32_t dispatch::by_key(datum& d) {
+  take_part(how_.by, d, parts_);
+  if (parts_.size() != 1)
+    throw no_part(how_.by, d);
+  const std::uint64_t key = parts_.front().hash();
+  std::uint32_t best = 0;
+  std::uint64_t highest = 0;
+  for (std::uint32_t i = 0; i < seeds_.size(); ++i)
+    if (const std::uint64_t score = mix(key ^ seeds_[i]); score >= highest) {
+      best = i;
+      highest = score;
+    }
+  return best;
+}
+
+// All names are known, or the result goes nowhere.
+void dispatch::by_name(datum& d) {
+  chosen_.clear();
+  take_part(how_.by, d, parts_);
+  for (const term& name : parts_) {
+    if (const auto several = name.as_list())
+      for (const term& one : *several)
+        add(one);
+    else
+      add(name);
+  }
+}
+
+void dispatch::add(const term& name) {
+  static const atom bad_select("bad_select");
+  const auto a = name.as_atom();
+  const auto found = a ? named_.find(*a) : named_.end();
+  if (found == named_.end())
+    throw bad_result(term::tuple({bad_select, name}));
+  chosen_.push_back(found->second);
 }
 
 } // namespace esp::coop

@@ -4,13 +4,12 @@
 
 #pragma once
 
-#include "esp/datum.hpp"
-
+#include "coop/dataflow.hpp"
 #include "coop/edge.hpp"
-#include "coop/spec.hpp"
 
 #include <cstdint>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 namespace esp::coop {
@@ -22,19 +21,33 @@ public:
   // make the same random choices.
   dispatch(dataflow how, std::span<const out_edge> out, std::uint64_t seed);
 
+  // Whether a result may go to any edge that has credit. The others wait for
+  // the edge that is due.
+  bool takes_any() const noexcept {
+    return how_.how == dataflow::method::least_loaded;
+  }
   // The places in `out`, the edges it was made for, that `d` goes to, in that
-  // order. Valid until the next call.
-  std::span<const std::uint32_t> choose(const datum& d,
+  // order; none only by `select`. Valid until the next call. Throws bad_result,
+  // and what a task that `hash` or `select` goes by throws.
+  std::span<const std::uint32_t> choose(datum& d,
                                         std::span<const out_edge> out);
 
 private:
   std::uint32_t random_below(std::size_t n) noexcept;
-  std::uint64_t hash_of(const datum& d) const;
+  std::uint32_t next_shuffled() noexcept;
+  std::uint32_t least_loaded(std::span<const out_edge> out) noexcept;
+  std::uint32_t by_key(datum& d);
+  void by_name(datum& d);
+  void add(const term& name);
 
   dataflow how_;
   std::vector<std::uint32_t> chosen_; // of broadcast: all of them
-  std::uint32_t next_ = 0;            // of round_robin
+  std::uint32_t next_ = 0;            // whose turn it is
   std::uint64_t random_ = 0;
+  std::vector<std::uint32_t> round_;              // of shuffle
+  std::vector<std::uint64_t> seeds_;              // of hash
+  std::unordered_map<atom, std::uint32_t> named_; // of select
+  std::vector<term> parts_;
 };
 
 } // namespace esp::coop

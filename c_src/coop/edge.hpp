@@ -40,11 +40,13 @@ struct out_edge {
   esp::pid to;
   std::uint64_t sent = 0, returned = 0; // units; `returned` of remote ones
 
-  bool has_credit() const noexcept {
-    const std::uint64_t back
-        = local ? local->returned.load(std::memory_order_acquire) : returned;
-    return sent - back < window;
+  // Units that the receiver has not given back, as far as is known here.
+  std::uint64_t outstanding() const noexcept {
+    return sent
+           - (local ? local->returned.load(std::memory_order_acquire)
+                    : returned);
   }
+  bool has_credit() const noexcept { return outstanding() < window; }
   void take_back(const returned_credit& c) noexcept {
     if (c.attached) {
       number = *c.attached;

@@ -280,6 +280,15 @@ void member::wait_for_credit(out_edge& e) {
   }
 }
 
+void member::wait_for_any_credit() {
+  while (!member::can_take_data())
+    block([&] {
+      return std::any_of(wiring_.out.begin(), wiring_.out.end(),
+                         [](const out_edge& e) { return e.has_credit(); })
+             || has_credit_in_.load(std::memory_order_acquire);
+    });
+}
+
 void member::give_back(in_edge& e, bool all) noexcept {
   if (e.owed == 0 || (!all && e.owed * 4 < e.window))
     return;
@@ -394,7 +403,11 @@ void member::emit(datum d) {
   auto& out = wiring_.out;
   if (out.empty())
     return deliver_result(std::move(d));
+  if (dispatch_.takes_any())
+    wait_for_any_credit();
   const auto chosen = dispatch_.choose(d, out);
+  if (chosen.empty())
+    return;
   for (const std::uint32_t i : chosen.first(chosen.size() - 1))
     send_on(out[i], d.share());
   send_on(out[chosen.back()], std::move(d));

@@ -5,6 +5,7 @@
 
 #include "coop/dispatch.hpp"
 #include "coop/edge.hpp"
+#include "coop/emitter.hpp"
 #include "coop/receiver.hpp"
 #include "coop/spec.hpp"
 #include "otp/special_process.hpp"
@@ -36,7 +37,7 @@ struct queue_limits {
   std::size_t bytes = 64u << 20;
 };
 
-class member : public otp::special_process {
+class member : public otp::special_process, public emitter {
 public:
   member(node::node& home, std::uint64_t number, atom name,
          queue_limits limits);
@@ -51,8 +52,8 @@ public:
 
   // For outlets, on this member's fiber, during a call of its task. Blocks;
   // throws exit_signal.
-  void emit(datum d);
-  bool emit_to(std::string_view node, datum d); // false: no such node
+  void emit(datum d) final;
+  bool emit_to(std::string_view node, datum d) final;
 
 protected:
   // One datum, its credit given back; env() is its envelope.
@@ -96,6 +97,7 @@ private:
   in_edge* find_in(std::uint32_t number) noexcept;
   void take_credit_in();
   void wait_for_credit(out_edge& e);
+  void wait_for_any_credit();
   void wait_for_connection(atom at_node);
   void deliver_result(datum d);
   void debug_result(const term& result, const term& to) {

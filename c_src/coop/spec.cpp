@@ -16,33 +16,6 @@ term bad_spec(const char* what) {
   return term::tuple({atom("bad_spec"), atom(what)});
 }
 
-std::optional<dataflow> read_dataflow(const term& t) {
-  dataflow d;
-  if (t.is_atom("broadcast"))
-    return d;
-  if (t.is_atom("round_robin"))
-    d.how = dataflow::method::round_robin;
-  else if (t.is_atom("random"))
-    d.how = dataflow::method::random;
-  else if (t.is_tagged("hash", 2)) {
-    d.how = dataflow::method::hash;
-    const term by = t.element(1);
-    if (by.is_tagged("element", 2)) {
-      const auto n = by.element(1).as_integer();
-      if (!n || *n < 1)
-        return std::nullopt;
-      d.element = static_cast<std::size_t>(*n - 1);
-    } else if (by.is_tagged("key", 2)) {
-      d.key = by.element(1);
-    } else if (!by.is_atom("all")) {
-      return std::nullopt;
-    }
-  } else {
-    return std::nullopt;
-  }
-  return d;
-}
-
 std::optional<term> read_task(const term& t, node_spec& n,
                               const plugin::task_table& tasks) {
   const auto plugin_name = t.get("plugin"), task_name = t.get("task");
@@ -79,11 +52,12 @@ std::optional<term> read_node(const term& t, node_spec& n,
   if (n.is_native)
     if (auto wrong = read_task(t, n, tasks))
       return wrong;
-  const auto d = read_dataflow(*how);
-  if (d)
-    n.how = *d;
-  else if (n.is_native)
-    return bad_node(n.name, term::tuple({atom("bad_dataflow"), *how}));
+  auto d = read_dataflow(*how, n.task);
+  if (auto* const cause = std::get_if<term>(&d))
+    return bad_node(n.name, *cause);
+  n.how = std::move(std::get<dataflow>(d));
+  if (n.how.by.task != nullptr)
+    n.stack = std::max(n.stack, n.how.by.task->options.stack);
   return std::nullopt;
 }
 

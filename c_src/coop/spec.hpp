@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include "coop/dataflow.hpp"
 #include "esp/term.hpp"
 #include "plugin/task_table.hpp"
 
@@ -14,15 +15,6 @@
 #include <vector>
 
 namespace esp::coop {
-
-struct dataflow {
-  enum class method { broadcast, round_robin, random, hash };
-  method how = method::broadcast;
-  // Of hash: the part of the datum that decides. The first of
-  // all | {element, N} | {key, K} that applies.
-  std::optional<std::size_t> element; // from 0
-  std::optional<term> key;
-};
 
 struct node_spec {
   atom name;
