@@ -35,6 +35,7 @@
     max_queue => pos_integer(),
     max_queue_bytes => pos_integer(),
     overload => block,
+    dead_letter => pid() | atom() | {atom(), node()} | none,
     tag => term(),
     start_timeout => timeout()
 }.

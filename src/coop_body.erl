@@ -20,6 +20,7 @@
     max_queue := pos_integer(),
     max_queue_bytes := pos_integer(),
     receiver := coop_receiver:destination(),
+    dead_letter := coop_dead_letter:destination(),
     tag := none | {tag, term()}
 }.
 

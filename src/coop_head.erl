@@ -110,6 +110,7 @@ run(Switch, Parent, Spec, Wiring) ->
         head => self(),
         edges => Edges,
         last_tier => maps:get(last_tier, Wiring),
+        dead_letter => maps:get(dead_letter, Spec),
         max_queue => maps:get(max_queue, Spec),
         max_queue_bytes => maps:get(max_queue_bytes, Spec),
         state => #head{

@@ -103,6 +103,7 @@ run(Switch, Node, State, Spec, #{head := Head, in := In, out := Out, last_tier :
         sink => Sink,
         tag => maps:get(tag, Spec),
         last_tier => LastTier,
+        dead_letter => maps:get(dead_letter, Spec),
         max_queue => maps:get(max_queue, Spec),
         max_queue_bytes => maps:get(max_queue_bytes, Spec),
         state => #node{

@@ -92,7 +92,9 @@
     last_tier :: non_neg_integer(),
     in = 0 :: non_neg_integer(),
     out = 0 :: non_neg_integer(),
+    dead_letter = none :: coop_dead_letter:destination(),
     dropped = 0 :: non_neg_integer(),
+    dead_lettered = 0 :: non_neg_integer(),
     logged_at :: integer() | undefined
 }).
 
@@ -111,6 +113,7 @@ enter_loop(Module, Options) ->
         sink = maps:get(sink, Options, none),
         tag = maps:get(tag, Options, none),
         last_tier = maps:get(last_tier, Options, 0),
+        dead_letter = maps:get(dead_letter, Options, none),
         max_queue = maps:get(max_queue, Options, 10_000),
         max_queue_bytes = maps:get(max_queue_bytes, Options, 64 * 1024 * 1024)
     }).
@@ -216,30 +219,30 @@ accept_ours(Message, P) ->
 %% A plain message has no credit, so it is the one kind of datum that can be too
 %% many. Its size is asked for only here.
 accept_plain(Datum, P = #process{queued = N, max_queue = Max}) when N >= Max ->
-    shed(Datum, P);
+    lose(Datum, overloaded, P);
 accept_plain(Datum, P = #process{plain_bytes = Bytes, max_queue_bytes = Max}) ->
     case Bytes + erlang:external_size(Datum) of
-        TooMany when TooMany > Max, Bytes > 0 -> shed(Datum, P);
+        TooMany when TooMany > Max, Bytes > 0 -> lose(Datum, overloaded, P);
         Bytes2 -> enqueue({plain, Bytes2 - Bytes, Datum}, P#process{plain_bytes = Bytes2})
     end.
 
 enqueue(Item, P = #process{queue = Queue, queued = N}) ->
     P#process{queue = queue:in(Item, Queue), queued = N + 1}.
 
-%% One line a second at most, however many are shed.
-shed(_Datum, P = #process{dropped = Dropped, logged_at = At, name = Name}) ->
+%% A datum that cannot be kept. One line a second at most, however many they are.
+lose(Datum, Reason, P = #process{name = Name, logged_at = At}) ->
+    #process{dead_letter = To, head = Head, dropped = Dropped, dead_lettered = Sent} = P,
     Now = erlang:monotonic_time(second),
-    case At =/= Now of
-        true ->
-            logger:warning(
-                "co-op process ~tp ~p: its queue is full, messages sent without credit are "
-                "dropped (~b so far)",
-                [Name, self(), Dropped + 1]
-            );
-        false ->
-            ok
-    end,
-    P#process{dropped = Dropped + 1, logged_at = Now}.
+    At =:= Now orelse
+        logger:warning(
+            "co-op process ~tp ~p drops data (~b so far): ~tp", [Name, self(), Dropped + 1, Reason]
+        ),
+    IsSent = coop_dead_letter:send(To, Head, Name, Datum, Reason),
+    P#process{
+        dropped = Dropped + 1,
+        dead_lettered = if IsSent -> Sent + 1; true -> Sent end,
+        logged_at = Now
+    }.
 
 control(Message, P = #process{module = Module, state = State, edges = Edges}) ->
     case Module:handle_control(Message, Edges, State) of
@@ -349,7 +352,7 @@ send({Edge, Env, Value}, P = #process{edges = Edges}) ->
         full ->
             blocked;
         none ->
-            P#process{dropped = P#process.dropped + 1}
+            lose(Value, noproc, P)
     end.
 
 send_result(_Env, Value, P = #process{sink = none}) ->
@@ -362,7 +365,7 @@ send_result(Env, Value, P = #process{sink = Sink, edges = Edges}) ->
         {full, _} ->
             blocked;
         {none, _} ->
-            P#process{dropped = P#process.dropped + 1};
+            lose(tagged(Value, P), noproc, P);
         {{ok, Pid, Edges2}, {edge, HeadEdge}} ->
             Pid ! {'$coop', data, HeadEdge, 1, Env, tagged(Value, P)},
             sent(Value, Pid, P#process{edges = Edges2});
@@ -392,6 +395,7 @@ info(P = #process{module = Module, state = State, edges = Edges}) ->
         in => P#process.in,
         out => P#process.out,
         dropped => P#process.dropped,
+        dead_lettered => P#process.dead_lettered,
         status => P#process.status,
         blocked => P#process.outbox =/= [] orelse not coop_edges:has_credit(Edges)
     },

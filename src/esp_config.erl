@@ -15,6 +15,7 @@
     max_queue := pos_integer(),
     max_queue_bytes := pos_integer(),
     overload := block,
+    dead_letter := coop_dead_letter:destination(),
     tag := none | {tag, term()},
     start_timeout := timeout()
 }.
@@ -35,7 +36,7 @@
 %%% coop:start_link/2
 
 %% What is known, and will be answered by a later release.
--define(NOT_YET, [restart, dead_letter, batch, instances, dataflow, stand_in]).
+-define(NOT_YET, [restart, batch, instances, dataflow, stand_in]).
 
 -spec coop(map()) -> {ok, coop_options()} | error().
 coop(Options) when is_map(Options) ->
@@ -47,6 +48,7 @@ coop(Options) when is_map(Options) ->
         max_queue => 10_000,
         max_queue_bytes => 64 * 1024 * 1024,
         overload => block,
+        dead_letter => none,
         tag => none,
         start_timeout => 10_000
     },
@@ -70,6 +72,14 @@ coop_option(overload, Policy) when Policy =:= shed; Policy =:= drop_oldest ->
     {error, {unsupported, overload}};
 coop_option(overload, {sojourn, _Ms}) ->
     {error, {unsupported, overload}};
+coop_option(dead_letter, none) ->
+    {ok, none};
+coop_option(dead_letter, Pid) when is_pid(Pid) ->
+    {ok, {pid, Pid}};
+coop_option(dead_letter, {Name, Node}) when is_atom(Name), is_atom(Node) ->
+    {ok, {name, Name, Node}};
+coop_option(dead_letter, Name) when is_atom(Name), Name =/= undefined ->
+    {ok, {name, Name, node()}};
 coop_option(tag, Tag) ->
     {ok, {tag, Tag}};
 coop_option(start_timeout, Timeout) ->
@@ -111,7 +121,9 @@ receiver(Other) ->
 spec(Template, Options) ->
     try lists:map(fun node_spec/1, coop_flow:nodes(Template)) of
         Nodes ->
-            Common = maps:with([window, name, max_queue, max_queue_bytes, receiver, tag], Options),
+            Common = maps:with(
+                [window, name, max_queue, max_queue_bytes, receiver, dead_letter, tag], Options
+            ),
             Plugins = [
                 {Name, Source}
              || #{name := Name, source := Source} <- Nodes, not is_atom(Source)

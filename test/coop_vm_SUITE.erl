@@ -759,7 +759,7 @@ bad_options() ->
     ] ++
         [
             {{unsupported, K}, #{K => 1}}
-         || K <- [restart, dead_letter, batch, instances, dataflow, stand_in]
+         || K <- [restart, batch, instances, dataflow, stand_in]
         ] ++
         [{{unsupported, overload}, #{overload => V}} || V <- [shed, drop_oldest, {sojourn, 5}]].
 

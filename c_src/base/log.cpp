@@ -84,7 +84,7 @@ void log(log_level level, std::string_view line) {
 log_limiter::log_limiter(unsigned burst, std::chrono::milliseconds period)
     : burst_(burst), period_(period) {}
 
-void log_limiter::log(log_level level, std::string_view line) {
+bool log_limiter::admits(log_level level) {
   std::uint64_t left_out = 0;
   {
     std::lock_guard lock{mutex_};
@@ -96,14 +96,20 @@ void log_limiter::log(log_level level, std::string_view line) {
     }
     if (written_ == burst_) {
       ++left_out_;
-      return;
+      return false;
     }
     ++written_;
   }
   if (left_out != 0) {
     base::log(level, std::to_string(left_out) + " similar lines left out");
   }
-  base::log(level, line);
+  return true;
+}
+
+void log_limiter::log(log_level level, std::string_view line) {
+  if (admits(level)) {
+    base::log(level, line);
+  }
 }
 
 } // namespace esp::base

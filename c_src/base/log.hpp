@@ -38,6 +38,8 @@ public:
                            10});
 
   void log(log_level level, std::string_view line);
+  // Whether to write one, for those who would have to build it first.
+  bool admits(log_level level);
 
 private:
   using clock = std::chrono::steady_clock;

@@ -37,8 +37,7 @@ void builder::begin(node::process& maker, const pid& parent) {
 member_ptr builder::spawn_node(std::size_t i, const node::process& maker,
                                const pid& parent) {
   const auto& n = spec_.nodes[i];
-  auto& here = places_[i].here = home_.spawn<coop_node>(
-      n, queue_limits{spec_.max_queue, spec_.max_queue_bytes});
+  auto& here = places_[i].here = home_.spawn<coop_node>(n, limits_);
   places_[i].p = here->pid();
   here->set_origin({term::tuple({n.plugin_name, n.task_name, term::integer(2)}),
                     {switch_->pid(), parent}});
@@ -93,8 +92,8 @@ void builder::hear(node::process& maker, const term& t) {
 }
 
 void builder::make_head(node::process& maker) {
-  head_ = home_.spawn<head>(
-      atom("head"), queue_limits{spec_.max_queue, spec_.max_queue_bytes});
+  head_ = home_.spawn<head>(atom("head"), limits_);
+  limits_.beyond->set_head(head_->pid());
   head_->set_origin(
       {term::tuple({atom("coop_head"), atom("init"), term::integer(1)}),
        {parent_}});
@@ -196,6 +195,7 @@ builder::link_between(std::uint32_t number, member_ptr from, member_ptr to) {
 // Edges are numbered by their place in the template, from 1; those from the
 // head to the entry nodes follow.
 void builder::connect(const pid& head_pid, const pid& parent) {
+  limits_.beyond->set_head(head_pid);
   const auto entries = spec_.entries();
   links_.resize(spec_.edges.size() + entries.size());
   for (std::size_t i = 0; i < places_.size(); ++i)

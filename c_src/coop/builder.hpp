@@ -16,7 +16,11 @@ namespace esp::coop {
 
 class builder {
 public:
-  builder(node::node& home, spec s) : home_(home), spec_(std::move(s)) {}
+  builder(node::node& home, spec s)
+      : home_(home),
+        spec_(std::move(s)),
+        limits_{spec_.max_queue, spec_.max_queue_bytes,
+                new dead_letters(home, spec_.dead_letter)} {}
 
   // Makes the processes of this home and has every node initialise itself.
   // `maker` hears, as data, of what comes of it, and hands it to hear(), until
@@ -59,6 +63,7 @@ private:
 
   node::node& home_;
   const spec spec_;
+  const queue_limits limits_;
   kill_switch_ptr switch_;
   boost::intrusive_ptr<head> head_;                     // null: on the VM
   std::vector<place> places_;                           // as spec_.nodes

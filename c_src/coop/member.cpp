@@ -1,9 +1,10 @@
 #include "coop/member.hpp"
 
+#include "esp/process.hpp"
+
 #include "base/log.hpp"
 #include "coop/kill_switch.hpp"
 #include "coop/own_messages.hpp"
-#include "esp/process.hpp"
 
 #include <algorithm>
 
@@ -47,12 +48,13 @@ message_ptr make(what kind, term value) {
 
 member::member(node::node& home, std::uint64_t number, atom name,
                queue_limits limits)
-    : special_process(home, number), name_in_template_(name),
-      limits_(limits) {}
+    : special_process(home, number), name_in_template_(name), limits_(limits) {}
 
 member::~member() = default;
 
-void member::join(kill_switch_ptr k) { switch_ = std::move(k); }
+void member::join(kill_switch_ptr k) {
+  switch_ = std::move(k);
+}
 
 // ---- Arriving, on any thread -----------------------------------------------
 
@@ -60,7 +62,8 @@ void member::join(kill_switch_ptr k) { switch_ = std::move(k); }
 std::optional<std::pair<message_ptr, lane>>
 member::accept(term m, const std::optional<esp::pid>& from) {
   auto accepted = special_process::accept(std::move(m), from);
-  if (!accepted || accepted->second != lane::data || !is_plain(*accepted->first))
+  if (!accepted || accepted->second != lane::data
+      || !is_plain(*accepted->first))
     return accepted;
   const std::size_t bytes = size_of(*accepted->first);
   if (queued_data() < limits_.data
@@ -69,12 +72,20 @@ member::accept(term m, const std::optional<esp::pid>& from) {
     plain_bytes_.fetch_add(bytes, std::memory_order_relaxed);
     return accepted;
   }
-  dropped_.fetch_add(1, std::memory_order_relaxed);
-  limiter().log(base::log_level::warning,
-                "the queue of " + term(pid()).to_string() + " ("
-                    + std::string(name_in_template_.name())
-                    + ") is full: data sent with ! are dropped");
+  static const atom overloaded("overloaded");
+  lose(accepted->first->value.as<term>(), overloaded);
   return std::nullopt;
+}
+
+void member::lose(const term& datum, const term& reason) {
+  dropped_.fetch_add(1, std::memory_order_relaxed);
+  if (limits_.beyond->send(pid(), name_in_template_, datum, reason))
+    dead_lettered_.fetch_add(1, std::memory_order_relaxed);
+  if (limiter().admits(base::log_level::warning))
+    base::log(base::log_level::warning,
+              "data dropped by " + term(pid()).to_string() + " ("
+                  + std::string(name_in_template_.name())
+                  + "): " + reason.to_string(200));
 }
 
 void member::leaves_queue(const message& m) noexcept {
@@ -85,9 +96,9 @@ void member::leaves_queue(const message& m) noexcept {
 std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
   const auto e = t.elements();
   const auto unknown = [&]() -> std::optional<std::pair<message_ptr, lane>> {
-    limiter().log(base::log_level::warning,
-                     "not understood by " + term(pid()).to_string() + ": "
-                         + t.to_string(200));
+    limiter().log(base::log_level::warning, "not understood by "
+                                                + term(pid()).to_string() + ": "
+                                                + t.to_string(200));
     return std::nullopt;
   };
   if (e.size() < 3)
@@ -106,8 +117,7 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
     m->units = static_cast<std::uint32_t>(units);
     m->env = own::read_envelope(e[4]);
     m->urgent = word == "priority";
-    return std::pair(std::move(m),
-                     word == "data" ? lane::data : lane::control);
+    return std::pair(std::move(m), word == "data" ? lane::data : lane::control);
   }
   if (word == "barrier" && e.size() == 4 && edge >= 0) {
     auto m = make(what::barrier, e[3]);
@@ -167,8 +177,8 @@ void member::handle_request(message& m) {
       if (!wiring_.out.empty())
         dispatch_ = dispatch(wiring_.how, wiring_.out, number());
       if (wiring_.receiver.what != receiver_spec::kind::none) {
-        receiver_ = std::make_unique<receiver>(
-            *this, wiring_.receiver, wiring_.tag, wiring_.window);
+        receiver_ = std::make_unique<receiver>(*this, wiring_.receiver,
+                                               wiring_.tag, wiring_.window);
         receiver_->attach();
       }
     }
@@ -182,10 +192,10 @@ void member::handle_request(message& m) {
     else if (request.is_atom("head"))
       home().reply(pid(), from, wiring_.head);
     else
-      home().reply(pid(), from,
-                   term::tuple({atom("error"),
-                                term::tuple({atom("unknown_request"),
-                                             request})}));
+      home().reply(
+          pid(), from,
+          term::tuple({atom("error"),
+                       term::tuple({atom("unknown_request"), request})}));
   }
 }
 
@@ -205,6 +215,8 @@ term member::describe(std::vector<std::pair<term, term>> more) {
       {atom("in"), number_of(in_)},
       {atom("out"), number_of(out_)},
       {atom("dropped"), number_of(dropped_.load(std::memory_order_relaxed))},
+      {atom("dead_lettered"),
+       number_of(dead_lettered_.load(std::memory_order_relaxed))},
       {atom("status"), atom(is_suspended() ? "suspended" : "running")},
       {atom("blocked"), atom(can_take_data() ? "false" : "true")}};
   if (receiver_)
@@ -273,8 +285,7 @@ void member::wait_for_credit(out_edge& e) {
     if (e.local)
       e.local->sender_waits.store(true);
     block([&] {
-      return e.has_credit()
-             || has_credit_in_.load(std::memory_order_acquire);
+      return e.has_credit() || has_credit_in_.load(std::memory_order_acquire);
     });
     take_credit_in();
   }
@@ -294,10 +305,9 @@ void member::give_back(in_edge& e, bool all) noexcept {
     return;
   const std::uint64_t units = std::exchange(e.owed, 0);
   if (e.local) {
-    e.local->returned.store(
-        e.local->returned.load(std::memory_order_relaxed) + units);
-    if (e.local->sender_waits.load()
-        && e.local->sender_waits.exchange(false))
+    e.local->returned.store(e.local->returned.load(std::memory_order_relaxed)
+                            + units);
+    if (e.local->sender_waits.load() && e.local->sender_waits.exchange(false))
       e.local->sender->kick();
   } else if (e.from) {
     home().send_message(pid(), *e.from, own::credit(e.sender_number, units));
@@ -325,8 +335,7 @@ in_edge& member::add_in_edge(in_edge e) {
 }
 
 void member::drop_in_edges_from(const esp::pid& sender) {
-  std::erase_if(wiring_.in,
-                [&](const in_edge& e) { return e.from == sender; });
+  std::erase_if(wiring_.in, [&](const in_edge& e) { return e.from == sender; });
 }
 
 // ---- Data -------------------------------------------------------------------
@@ -390,9 +399,8 @@ void member::pass_barrier(const term& caller) {
     }
     if (wiring_.out.empty())
       if (const auto to = caller.element(0).as_pid())
-        home().send_message(
-            pid(), *to,
-            own::flushed(caller.element(1), wiring_.last_tier));
+        home().send_message(pid(), *to,
+                            own::flushed(caller.element(1), wiring_.last_tier));
   } catch (const exit_signal&) { // noted already; run() ends it
   }
 }
@@ -429,8 +437,8 @@ void member::send_on(out_edge& e, datum d) {
     wait_for_credit(e);
   ++e.sent;
   if (is_debugged())
-    debug_out(d.to_term(), e.local ? term(e.local->receiver->pid())
-                                   : term(e.to));
+    debug_out(d.to_term(),
+              e.local ? term(e.local->receiver->pid()) : term(e.to));
   if (e.local) {
     auto m = std::make_unique<message>(what::data, std::move(d));
     m->edge = e.number;
@@ -439,21 +447,20 @@ void member::send_on(out_edge& e, datum d) {
     e.local->receiver->push(std::move(m), lane::data);
     return;
   }
-  home().send_message(pid(), e.to,
-                      own::data(e.number, 1, env_, d.to_term()));
+  home().send_message(pid(), e.to, own::data(e.number, 1, env_, d.to_term()));
 }
 
 void member::deliver_result(datum d) {
   if (env_ && env_->call)
     home().reply(pid(), *env_->call, d.to_term());
-  else if (receiver_ && !receiver_->deliver(std::move(d)))
-    dropped_.fetch_add(1, std::memory_order_relaxed);
+  else if (receiver_)
+    receiver_->deliver(std::move(d));
 }
 
 // Waits while more than its high-water mark is on the way to that node.
 void member::wait_for_connection(atom at_node) {
-  const auto p = at_node == home().name() ? nullptr
-                                          : home().connections().find(at_node);
+  const auto p =
+      at_node == home().name() ? nullptr : home().connections().find(at_node);
   if (!p || !p->is_congested())
     return;
   const node::process_ptr me(this);

@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include "coop/dead_letters.hpp"
 #include "coop/dispatch.hpp"
 #include "coop/edge.hpp"
 #include "coop/emitter.hpp"
@@ -31,10 +32,11 @@ struct wiring {
   pid head;
 };
 
-// What may wait of data that came without credit.
+// What may wait of data that came without credit, and where the rest goes.
 struct queue_limits {
   std::size_t data = 10'000;
   std::size_t bytes = 64u << 20;
+  dead_letters_ptr beyond; // never null
 };
 
 class member : public otp::special_process, public emitter {
@@ -49,6 +51,9 @@ public:
   void wire(std::unique_ptr<wiring> w);
   // Whose members it is of. Before it runs.
   void join(kill_switch_ptr k);
+  // A datum of its own that the co-op cannot keep: counted, and sent to the
+  // co-op's dead_letter. From any thread.
+  void lose(const term& datum, const term& reason);
 
   // For outlets, on this member's fiber, during a call of its task. Blocks;
   // throws exit_signal.
@@ -111,11 +116,11 @@ private:
   std::atomic<std::size_t> plain_bytes_{0}; // waiting, that have no credit
   wiring wiring_;
   std::unique_ptr<receiver> receiver_; // null: none, or not of the last tier
-  dispatch dispatch_; // over wiring_.out
+  dispatch dispatch_;                  // over wiring_.out
   node::envelope_ptr env_;
   std::uint32_t held_ = 0; // in edges a barrier has come on
   std::uint64_t in_ = 0, out_ = 0;
-  std::atomic<std::uint64_t> dropped_{0};
+  std::atomic<std::uint64_t> dropped_{0}, dead_lettered_{0}; // of the dropped
 
   spinlock inbox_; // guards the four below
   std::vector<returned_credit> credit_in_;

@@ -56,20 +56,18 @@ void receiver::open(state s) noexcept {
   edge_.window = std::numeric_limits<std::uint64_t>::max();
 }
 
-bool receiver::deliver(datum d) {
+void receiver::deliver(datum d) {
+  static const atom noproc("noproc");
   if (tag_)
     d = datum::of(term::tuple({*tag_, d.to_term()}));
   node_.wait_for_credit(edge_);
   if (state_ == state::gone)
-    return false;
-  if (state_ == state::coop) {
-    node_.send_on(edge_, std::move(d));
-    return true;
-  }
+    return node_.lose(d.to_term(), noproc);
+  if (state_ == state::coop)
+    return node_.send_on(edge_, std::move(d));
   if (++edge_.sent % half_ == 0 && state_ == state::metered)
     ask_meter();
   send(d.to_term());
-  return true;
 }
 
 void receiver::send(const term& result) {

@@ -28,8 +28,8 @@ public:
   // Who was to give credit is gone.
   void lose() noexcept;
 
-  // Waits for credit; throws exit_signal. False: dropped, there is nobody.
-  bool deliver(datum d);
+  // Waits for credit; throws exit_signal.
+  void deliver(datum d);
 
   // {metered | unmetered | coop | gone, Receiver}
   term info() const;

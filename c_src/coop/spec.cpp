@@ -135,6 +135,10 @@ std::variant<spec, term> read_spec(const term& t,
   if (!read_receiver(t.get("receiver").value_or(term(atom("none"))),
                      s.receiver))
     return bad_spec("receiver");
+  if (!read_receiver(t.get("dead_letter").value_or(term(atom("none"))),
+                     s.dead_letter)
+      || s.dead_letter.what == receiver_spec::kind::coop)
+    return bad_spec("dead_letter");
   if (const auto tag = t.get("tag"); tag && tag->is_tagged("tag", 2))
     s.tag = tag->element(1);
   for (const auto& [from, to] : s.edges) {

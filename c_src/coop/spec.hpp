@@ -41,6 +41,7 @@ struct spec {
   std::size_t max_queue_bytes = 64u << 20;
   atom name; // '' if it has none
   receiver_spec receiver;
+  receiver_spec dead_letter; // not a co-op
   std::optional<term> tag;
 
   // Nodes without an incoming, without an outgoing edge; in order.
