@@ -20,8 +20,6 @@ all() ->
         a_flush_crosses_homes,
         priority_data_and_batches_arrive,
         a_window_of_one_is_enough,
-        every_dataflow_crosses_homes,
-        equal_keys_meet_in_another_home,
         flush_is_a_barrier_across_homes,
         results_go_from_either_home_to_a_receiver_of_each_kind,
         an_erlang_last_tier_sends_to_a_receiver,
@@ -143,51 +141,6 @@ a_window_of_one_is_enough(_) ->
             ok = coop:stop(Coop)
         end
      || {T, _, Copies} <- graphs()
-    ].
-
-%% A router in one home, workers in the other, and back.
-routed(Router, Worker, Data) ->
-    Names = [w1, w2, w3],
-    Coop = start(coop_flow:fanout(Router, [Worker(N) || N <- Names], none)),
-    relay(Coop, Data),
-    ok = coop:flush(Coop, 10_000),
-    Got = mailbox(),
-    ok = coop:stop(Coop),
-    [[D || {N, D} <- Got, N =:= Name] || Name <- Names].
-
-native_worker(Name) -> coop:native(Name, counting, labels, #{args => Name}).
-vm_worker(Name) -> coop:task(Name, fun(S, D) -> {S, {Name, D}} end, #{}).
-
-native_router(How) -> coop:native(r, sums, same, #{dataflow => How}).
-vm_router(How) -> coop:task(r, fun(S, D) -> {S, D} end, #{dataflow => How}).
-
-across() ->
-    [{fun vm_router/1, fun native_worker/1}, {fun native_router/1, fun vm_worker/1}].
-
-every_dataflow_crosses_homes(_) ->
-    Data = lists:seq(1, 900),
-    [
-        begin
-            [Data, Data, Data] = routed(Router(broadcast), Worker, Data),
-            [[1, 4, 7], [2, 5, 8], [3, 6, 9]] = routed(Router(round_robin), Worker, lists:seq(1, 9)),
-            Random = routed(Router(random), Worker, Data),
-            Data = lists:sort(lists:append(Random)),
-            [P = lists:sort(P) || P <- Random],
-            %% 300 each, and 6 standard deviations
-            [true = abs(length(P) - 300) < 86 || P <- Random]
-        end
-     || {Router, Worker} <- across()
-    ].
-
-equal_keys_meet_in_another_home(_) ->
-    Data = [{I rem 11, I} || I <- lists:seq(1, 300)],
-    [
-        begin
-            Parts = routed(Router({hash, {element, 1}}), Worker, Data),
-            11 = length(lists:append([lists:usort([K || {K, _} <- P]) || P <- Parts])),
-            [P = [D || D <- Data, lists:member(D, P)] || P <- Parts]
-        end
-     || {Router, Worker} <- across()
     ].
 
 %% The nodes of coop_props' model, each in a home of its own choice.

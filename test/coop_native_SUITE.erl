@@ -24,11 +24,6 @@ groups() ->
             a_pipeline_keeps_the_order_given,
             every_entry_gets_every_datum,
             a_diamond_keeps_order_on_every_edge,
-            broadcast_reaches_everyone,
-            round_robin_gives_each_its_turn,
-            random_is_uniform_over_all_workers,
-            equal_keys_meet_at_one_worker,
-            keys_are_spread_evenly,
             a_task_may_return_none_one_or_many,
             a_task_may_emit_by_name,
             typed_values_cross_edges,
@@ -167,67 +162,6 @@ a_diamond_keeps_order_on_every_edge(_) ->
     Expected = lists:seq(1, 2000),
     [Expected = [D || {N, D} <- Got, N =:= Name] || Name <- [a, b]],
     stop(Coop).
-
-workers(Dataflow, Names, Data) ->
-    T = coop_flow:fanout(same(r, #{dataflow => Dataflow}), [label(N) || N <- Names], none),
-    Coop = start(T),
-    Got = run(Coop, Data),
-    stop(Coop),
-    [[D || {N, D} <- Got, N =:= Name] || Name <- Names].
-
-broadcast_reaches_everyone(_) ->
-    Data = lists:seq(1, 100),
-    [Data, Data, Data] = workers(broadcast, [a, b, c], Data).
-
-round_robin_gives_each_its_turn(_) ->
-    [[1, 4, 7], [2, 5, 8], [3, 6, 9]] = workers(round_robin, [a, b, c], lists:seq(1, 9)).
-
-%% 4 workers of 8,000 data: each within 6 standard deviations of 2,000, and so
-%% are those that follow a datum of the same worker.
-random_is_uniform_over_all_workers(_) ->
-    Names = [a, b, c, d],
-    Parts = workers(random, Names, lists:seq(1, 8000)),
-    8000 = length(lists:append(Parts)),
-    [true = abs(length(P) - 2000) < 6 * 39 || P <- Parts],
-    [P = lists:sort(P) || P <- Parts],
-    Repeats = length([x || P <- Parts, {X, Y} <- pairs(P), Y =:= X + 1]),
-    true = abs(Repeats - 2000) < 6 * 39.
-
-pairs([]) -> [];
-pairs(L) -> lists:zip(lists:droplast(L), tl(L)).
-
-equal_keys_meet_at_one_worker(_) ->
-    Data = [{I rem 17, I} || I <- lists:seq(1, 400)],
-    Maps = [#{k => K, v => V} || {K, V} <- Data],
-    [
-        begin
-            Parts = workers({hash, What}, [a, b, c, d], In),
-            Keys = [lists:usort([Key(D) || D <- P]) || P <- Parts],
-            17 = length(lists:append(Keys)),
-            true = length([K || K <- Keys, K =/= []]) > 1,
-            %% and in the order given
-            [P = [D || D <- In, lists:member(D, P)] || P <- Parts]
-        end
-     || {What, In, Key} <- [
-            {{element, 1}, Data, fun({K, _}) -> K end},
-            {{key, k}, Maps, fun(#{k := K}) -> K end},
-            {all, [K || {K, _} <- Data], fun(K) -> K end}
-        ]
-    ].
-
-%% Each worker has its share within 6 standard deviations, of whatever keys.
-keys_are_spread_evenly(_) ->
-    [
-        [{Size, true} = {Size, abs(Size - 400) < 6 * 18} || P <- workers({hash, all}, [a, b, c, d, e], Keys),
-                                                            Size <- [length(P)]]
-     || Keys <- [
-            lists:seq(1, 2000),
-            [I * 1024 || I <- lists:seq(1, 2000)],
-            [float(I) || I <- lists:seq(1, 2000)],
-            [integer_to_binary(I) || I <- lists:seq(1, 2000)],
-            [{key, I} || I <- lists:seq(1, 2000)]
-        ]
-    ].
 
 a_task_may_return_none_one_or_many(_) ->
     Coop = start([native(a, typed, up_to), native(b, typed, even), plus1(c)]),

@@ -20,9 +20,6 @@ groups() ->
             a_task_may_return_none_one_many_or_by_name,
             a_name_that_is_not_downstream_ends_the_node,
             a_return_of_another_form_ends_the_node,
-            round_robin_gives_each_its_turn,
-            random_leaves_nobody_out,
-            equal_keys_meet_at_one_worker,
             a_task_may_be_a_function_of_a_module,
             results_go_to_a_receiver_of_each_kind,
             results_carry_the_tag,
@@ -235,44 +232,6 @@ ends_with(Nodes) ->
         {'EXIT', Coop, {Reason, [_ | _]}} -> Reason
     after 5000 -> ct:fail(still_there)
     end.
-
-workers(Dataflow, Data) ->
-    Names = [w1, w2, w3, w4],
-    Workers = [spy(N, self()) || N <- Names],
-    Coop = start(coop_flow:fanout(pass(r, #{dataflow => Dataflow}), Workers, none), #{}),
-    relay(Coop, Data),
-    ok = coop:flush(Coop, 5000),
-    Got = mailbox(),
-    stop(Coop),
-    [[D || {N, D} <- Got, N =:= Name] || Name <- Names].
-
-round_robin_gives_each_its_turn(_) ->
-    [[1, 5], [2, 6], [3, 7], [4, 8]] = workers(round_robin, lists:seq(1, 8)).
-
-random_leaves_nobody_out(_) ->
-    Parts = workers(random, lists:seq(1, 1000)),
-    [true = length(P) > 100 || P <- Parts],
-    [P = lists:sort(P) || P <- Parts],
-    true = lists:sort(lists:append(Parts)) =:= lists:seq(1, 1000).
-
-equal_keys_meet_at_one_worker(_) ->
-    Data = [{I rem 17, I} || I <- lists:seq(1, 200)],
-    Maps = [#{k => K, v => V} || {K, V} <- Data],
-    [
-        begin
-            Parts = [[Key(D) || D <- P] || P <- workers({hash, What}, In)],
-            Sets = [lists:usort(P) || P <- Parts],
-            %% no key at two workers
-            17 = length(lists:append(Sets)),
-            true = length([S || S <- Sets, S =/= []]) > 1
-        end
-     || {What, In, Key} <- [
-            {{element, 1}, Data, fun({K, _}) -> K end},
-            {{key, k}, Maps, fun(#{k := K}) -> K end},
-            {fun({K, _}) -> K end, Data, fun({K, _}) -> K end},
-            {all, [K || {K, _} <- Data], fun(K) -> K end}
-        ]
-    ].
 
 twice(S, D) -> {S, D * 2}.
 
