@@ -1,5 +1,11 @@
-%% Templates of co-ops: which nodes there are, and which feeds which. A template
-%% is a plain term; nothing here starts a process.
+%% @doc Templates of co-ops: which nodes there are, and which feeds which. A
+%% template is a plain term; nothing here starts a process.
+%%
+%% The option `dataflow' of a node is one of `broadcast' (the default),
+%% `round_robin', `shuffle', `random', `least_loaded', `{hash, Part}' and
+%% `{select, Part}', where `Part' is `all', `{element, N}', `{key, K}', of an
+%% Erlang task a fun of the result, of a native one a function of its plugin. What
+%% order, balance and waiting each of them promises is in doc/dataflow.md.
 -module(coop_flow).
 
 -export([task/3]).
