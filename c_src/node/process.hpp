@@ -11,6 +11,7 @@
 
 #include "base/spinlock.hpp"
 #include "dist/control.hpp"
+#include "node/bonds.hpp"
 #include "node/message.hpp"
 #include "sched/scheduler.hpp"
 
@@ -30,7 +31,7 @@ enum class lane : std::uint8_t { control, data };
 // What `sys:get_status`, crash reports and process_info tell of where a
 // process came from.
 struct origin {
-  term initial_call;          // {M, F, Arity}
+  term initial_call;           // {M, F, Arity}
   std::vector<term> ancestors; // pids or names, parent first
 };
 
@@ -74,17 +75,17 @@ public:
   // Ends it as exit(Pid, Reason) from nobody would; `kill` included.
   void end(const term& reason);
 
-  bool is_alive() const noexcept; // false as soon as it is to end
+  bool is_alive() const noexcept;  // false as soon as it is to end
   bool has_ended() const noexcept; // links and monitors have fired
   std::size_t queued_data() const noexcept;
   std::size_t queued_control() const noexcept;
   std::uint64_t reductions() const noexcept {
     return handled_.load(std::memory_order_relaxed);
   }
-  atom name() const;                  // '' if it has none
+  atom name() const; // '' if it has none
   std::string what_it_does() const { return doing(); }
-  void set_name(atom n);              // by the registry only
-  esp::pid leader() const;            // its group leader
+  void set_name(atom n);   // by the registry only
+  esp::pid leader() const; // its group leader
   std::vector<esp::pid> links() const;
   bool traps_exit() const;
   std::vector<term> monitors() const;         // pids and {Name, Node}
@@ -108,9 +109,8 @@ public:
   bool trap_exit(bool on);
   // Messages of its data lane. Takes the first that matches, waiting for it;
   // throws exit_signal.
-  std::optional<term>
-  receive(const std::function<bool(const term&)>& matches,
-          clock::time_point until);
+  std::optional<term> receive(const std::function<bool(const term&)>& matches,
+                              clock::time_point until);
   // Waits until `ready()` is true, which is asked under the lock after each
   // kick, or (if `hear_data`) each message; false if `until` came first. Throws
   // exit_signal; a full table of fibers is std::system_error.
@@ -189,16 +189,30 @@ private:
   struct link_entry {
     esp::pid other;
     std::uint64_t unlinking; // the id of our unlink that is not acknowledged
+    const esp::pid& key() const noexcept { return other; }
+  };
+  // A reference alone would let a stranger who knows it take its place.
+  struct watcher_key {
+    esp::pid watcher;
+    ref id;
+    bool operator==(const watcher_key&) const = default;
+    struct hash {
+      std::size_t operator()(const watcher_key& k) const noexcept {
+        return std::hash<ref>()(k.id);
+      }
+    };
   };
   struct watcher_entry {
     esp::pid watcher;
     dist::pid_or_name given;
     ref id;
+    watcher_key key() const { return {watcher, id}; }
   };
   struct watch_entry {
     dist::pid_or_name target;
     atom at_node;
     ref id;
+    const ref& key() const noexcept { return id; }
   };
   struct expectation {
     ref id;
@@ -208,13 +222,22 @@ private:
   // What most processes at rest do without.
   struct extra {
     std::vector<expectation> expected;
-    std::vector<link_entry> links;
-    std::vector<watcher_entry> watchers;
-    std::vector<watch_entry> watches;
+    bonds<link_entry> links;
+    bonds<watcher_entry, watcher_key::hash> watchers;
+    bonds<watch_entry> watches;
     atom name;
     std::optional<esp::pid> leader;
     std::optional<term> exit_reason;
     sched::parker parker;
+
+    // The one that is unlinking under this id, or (0) that is not.
+    bool drop_link(const esp::pid& other, std::uint64_t unlinking) noexcept {
+      auto* const l = links.find(other);
+      if (l == nullptr || l->unlinking != unlinking)
+        return false;
+      links.erase(l);
+      return true;
+    }
   };
   enum flag : std::uint16_t {
     queued = 1,    // in a run queue
@@ -230,8 +253,8 @@ private:
   };
 
   extra& more();
-  void wake_if(bool wanted) noexcept;  // under lock_
-  bool enqueue() noexcept;             // under lock_: true: schedule it
+  void wake_if(bool wanted) noexcept; // under lock_
+  bool enqueue() noexcept;            // under lock_: true: schedule it
   void schedule();
   void note_exit(const term& reason, bool kill); // takes and drops lock_
   void fire(const term& reason);
@@ -247,7 +270,7 @@ private:
   node& home_;
   const std::uint64_t number_;
   mutable spinlock lock_;
-  bool suspended_ = false; // written by the process itself only
+  bool suspended_ = false;  // written by the process itself only
   bool finalizing_ = false; // likewise
   std::atomic<std::uint16_t> flags_{0};
   // Data that came, counted under lock_, and those taken, by the fiber: plain
@@ -279,8 +302,8 @@ bool process::block(Ready&& ready, clock::time_point until, bool hear_data) {
           std::make_error_code(std::errc::resource_unavailable_try_again),
           "system_limit");
     lock_.lock();
-    const bool wait = !(flags_.load(std::memory_order_relaxed) & exiting)
-                      && !ready();
+    const bool wait =
+        !(flags_.load(std::memory_order_relaxed) & exiting) && !ready();
     if (wait)
       flags_.fetch_or(
           static_cast<std::uint16_t>(blocked | (hear_data ? on_data : 0)),

@@ -1,0 +1,354 @@
+// Signals: links, monitors and exits, as they come and as the process makes
+// them. Where they cross each other: "Signals" in the Erlang reference manual,
+// and the link protocol of the distribution (UNLINK_ID).
+
+#include "node/node.hpp"
+#include "node/process.hpp"
+
+#include <algorithm>
+#include <mutex>
+
+namespace esp::node {
+
+namespace {
+
+term exit_message(const esp::pid& from, const term& reason) {
+  static const atom tag("EXIT");
+  return term::tuple({tag, from, reason});
+}
+
+} // namespace
+
+// ---- As they come --------------------------------------------------------
+
+bool process::receive_link(const esp::pid& from) {
+  extra& x = more();
+  const std::lock_guard guard(lock_);
+  if (flags_.load(std::memory_order_relaxed) & dead)
+    return false;
+  x.links.add({from, 0});
+  return true;
+}
+
+void process::receive_unlink(const esp::pid& from, std::uint64_t) {
+  const std::lock_guard guard(lock_);
+  if (extra_)
+    extra_->drop_link(from, 0);
+}
+
+void process::receive_unlink_ack(const esp::pid& from, std::uint64_t id) {
+  const std::lock_guard guard(lock_);
+  if (extra_)
+    extra_->drop_link(from, id);
+}
+
+bool process::receive_monitor(const esp::pid& watcher,
+                              const dist::pid_or_name& given, const ref& r) {
+  extra& x = more();
+  const std::lock_guard guard(lock_);
+  if (flags_.load(std::memory_order_relaxed) & dead)
+    return false;
+  x.watchers.add({watcher, given, r});
+  return true;
+}
+
+void process::receive_demonitor(const esp::pid& watcher, const ref& r) {
+  const std::lock_guard guard(lock_);
+  if (!extra_)
+    return;
+  if (auto* const w = extra_->watchers.find({watcher, r}))
+    extra_->watchers.erase(w);
+}
+
+void process::receive_down(const dist::monitor_exit& down) {
+  static const atom tag("DOWN"), type("process");
+  const auto message_of = [&](const term& object) {
+    return term::tuple({tag, down.ref, type, object, down.reason});
+  };
+  if ((flags_.load(std::memory_order_acquire) & expects) != 0) {
+    const term object =
+        std::visit([](const auto& v) { return term(v); }, down.from);
+    if (receive_answer(down.ref, message_of(object))) {
+      const std::lock_guard guard(lock_);
+      if (auto* const w = extra_->watches.find(down.ref))
+        extra_->watches.erase(w);
+      return;
+    }
+  }
+  dist::pid_or_name target;
+  atom at;
+  {
+    const std::lock_guard guard(lock_);
+    if (!extra_)
+      return;
+    auto* const w = extra_->watches.find(down.ref);
+    if (w == nullptr)
+      return; // demonitored meanwhile
+    target = w->target;
+    at = w->at_node;
+    extra_->watches.erase(w);
+  }
+  if (intercept_down(down.ref))
+    return;
+  const term object = std::holds_alternative<esp::pid>(target)
+                          ? term(std::get<esp::pid>(target))
+                          : term::tuple({std::get<atom>(target), at});
+  push(std::make_unique<message>(what::down, datum::of(message_of(object))),
+       down_lane());
+}
+
+bool process::receive_answer(const ref& r, const term& answer) {
+  const std::lock_guard guard(lock_);
+  if (!extra_)
+    return false;
+  auto& expected = extra_->expected;
+  const auto it = std::find_if(expected.begin(), expected.end(),
+                               [&](const expectation& e) { return e.id == r; });
+  if (it == expected.end())
+    return false;
+  it->answers.push_back(answer);
+  wake_if(true);
+  return true;
+}
+
+void process::receive_exit(const esp::pid& from, const term& reason,
+                           bool by_link) {
+  bool trapped = false;
+  {
+    const std::lock_guard guard(lock_);
+    const auto f = flags_.load(std::memory_order_relaxed);
+    if (f & dead)
+      return;
+    if (by_link) {
+      if (!extra_ || !extra_->drop_link(from, 0))
+        return; // not linked, or no longer
+    }
+    trapped = (f & traps) != 0;
+  }
+  const bool kill = !by_link && reason.is_atom("kill");
+  if (kill) {
+    static const atom killed_reason("killed");
+    note_exit(killed_reason, true);
+    return;
+  }
+  if (intercept_exit(from, reason, by_link))
+    return;
+  if (trapped)
+    push(std::make_unique<message>(what::exit,
+                                   datum::of(exit_message(from, reason))),
+         down_lane());
+  else if (!reason.is_atom("normal") || (!by_link && from == pid()))
+    note_exit(reason, false);
+}
+
+void process::receive_leader(const esp::pid& leader) {
+  extra& x = more();
+  {
+    const std::lock_guard guard(lock_);
+    x.leader = leader;
+  }
+  leader_changed(leader);
+}
+
+void process::receive_node_down(atom node_name) {
+  std::vector<esp::pid> broken;
+  std::vector<watch_entry> lost;
+  {
+    const std::lock_guard guard(lock_);
+    if (!extra_)
+      return;
+    for (const auto& l : extra_->links)
+      if (l.other.node == node_name && l.unlinking == 0)
+        broken.push_back(l.other);
+    // An unlink that was under way is done: nobody is left to answer it.
+    extra_->links.erase_if([&](const link_entry& l) {
+      return l.other.node == node_name && l.unlinking != 0;
+    });
+    extra_->watchers.erase_if(
+        [&](const watcher_entry& w) { return w.watcher.node == node_name; });
+    for (const auto& w : extra_->watches)
+      if (w.at_node == node_name)
+        lost.push_back(w);
+    for (const auto& e : extra_->expected)
+      if (e.at_node == node_name)
+        lost.push_back({pid(), node_name, e.id});
+  }
+  static const atom noconnection("noconnection");
+  for (const auto& other : broken)
+    receive_exit(other, noconnection, true);
+  for (const auto& w : lost)
+    receive_down({w.target, pid(), w.id, noconnection});
+}
+
+void process::end(const term& reason) {
+  if (reason.is_atom("kill")) {
+    static const atom killed_reason("killed");
+    note_exit(killed_reason, true);
+  } else {
+    note_exit(reason, false);
+  }
+}
+
+void process::finish(const term& reason) {
+  note_exit(reason, false);
+}
+
+void process::note_exit(const term& reason, bool kill) {
+  extra& x = more();
+  bool fire_now = false, run_it = false;
+  {
+    const std::lock_guard guard(lock_);
+    const auto f = flags_.load(std::memory_order_relaxed);
+    if (f & dead)
+      return;
+    if (!(f & exiting)) {
+      x.exit_reason = reason;
+      flags_.fetch_or(exiting, std::memory_order_release);
+    } else if (!kill) {
+      return; // the first reason stays
+    } else {
+      x.exit_reason = reason;
+    }
+    // Killed in the middle of a task, its links are not kept waiting.
+    fire_now = kill && (f & running) != 0;
+    wake_if(true);
+    run_it = enqueue();
+  }
+  if (fire_now)
+    fire(reason);
+  if (run_it)
+    schedule();
+}
+
+// Links before monitors: `supervisor` takes the DOWN, unlinks and flushes the
+// 'EXIT'; the other order would lose it the real reason.
+void process::fire(const term& reason) {
+  bonds<link_entry> links;
+  bonds<watcher_entry, watcher_key::hash> watchers;
+  bonds<watch_entry> watches;
+  atom name;
+  {
+    const std::lock_guard guard(lock_);
+    const auto f = flags_.fetch_or(dead, std::memory_order_acq_rel);
+    if (f & dead)
+      return;
+    links = std::move(extra_->links);
+    watchers = std::move(extra_->watchers);
+    watches = std::move(extra_->watches);
+    name = extra_->name;
+  }
+  home_.forget(*this, name);
+  const esp::pid me = pid();
+  for (const auto& l : links)
+    if (l.unlinking == 0)
+      home_.send(dist::exit{me, l.other, reason, std::nullopt});
+  for (const auto& w : watchers)
+    home_.send(dist::monitor_exit{std::holds_alternative<esp::pid>(w.given)
+                                      ? dist::pid_or_name(me)
+                                      : w.given,
+                                  w.watcher, w.id, reason});
+  for (const auto& w : watches)
+    home_.send_demonitor(me, w.target, w.at_node, w.id);
+  // Last: what it leads to must not be heard of before this.
+  fired_with(reason);
+  home_.flush();
+}
+
+// ---- As it makes them ----------------------------------------------------
+
+void process::link(const esp::pid& to) {
+  extra& x = more();
+  {
+    const std::lock_guard guard(lock_);
+    auto* const known = x.links.find(to);
+    if (known != nullptr && known->unlinking == 0)
+      return;
+    if (known != nullptr)
+      known->unlinking = 0;
+    else
+      x.links.add({to, 0});
+  }
+  home_.send(dist::link{pid(), to});
+}
+
+void process::unlink(const esp::pid& from) {
+  const std::uint64_t id = home_.next_unlink_id();
+  {
+    const std::lock_guard guard(lock_);
+    auto* const l = extra_ ? extra_->links.find(from) : nullptr;
+    if (l == nullptr || l->unlinking != 0)
+      return;
+    l->unlinking = id;
+  }
+  home_.send(dist::unlink{id, pid(), from});
+}
+
+ref process::monitor(const dist::pid_or_name& to, atom at_node) {
+  const ref r = home_.make_ref();
+  extra& x = more();
+  {
+    const std::lock_guard guard(lock_);
+    x.watches.add({to, at_node, r});
+  }
+  home_.send_monitor(pid(), to, at_node, r);
+  return r;
+}
+
+void process::demonitor(const ref& r) {
+  std::optional<watch_entry> found;
+  {
+    const std::lock_guard guard(lock_);
+    if (!extra_)
+      return;
+    if (auto* const w = extra_->watches.find(r)) {
+      found = *w;
+      extra_->watches.erase(w);
+    }
+    mine_.append(std::move(data_));
+  }
+  if (found) {
+    home_.send_demonitor(pid(), found->target, found->at_node, r);
+    return;
+  }
+  // flush: it has fired, and the message is among the data
+  if (mine_.extract([&](message& m) {
+        return m.kind == what::down && m.value.holds<term>()
+               && m.value.as<term>().element(1).as_ref() == r;
+      }))
+    count_taken(1);
+}
+
+void process::expect(const ref& r, atom at_node) {
+  extra& x = more();
+  const std::lock_guard guard(lock_);
+  x.expected.push_back({r, at_node, {}});
+  flags_.fetch_or(expects, std::memory_order_release);
+}
+
+std::optional<term> process::await(const ref& r, clock::time_point until) {
+  std::vector<term>* answers = nullptr; // under lock_, as ready() is asked
+  const auto ready = [&] {
+    for (auto& e : extra_->expected)
+      if (e.id == r)
+        answers = &e.answers;
+    return answers != nullptr && !answers->empty();
+  };
+  if (!block(ready, until))
+    return std::nullopt;
+  const std::lock_guard guard(lock_);
+  (void)ready(); // it may have moved meanwhile
+  term first = std::move(answers->front());
+  answers->erase(answers->begin());
+  return first;
+}
+
+void process::forget(const ref& r) noexcept {
+  const std::lock_guard guard(lock_);
+  auto& expected = extra_->expected;
+  std::erase_if(expected, [&](const expectation& e) { return e.id == r; });
+  if (expected.empty())
+    flags_.fetch_and(static_cast<std::uint16_t>(~expects),
+                     std::memory_order_relaxed);
+}
+
+} // namespace esp::node
