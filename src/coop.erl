@@ -34,12 +34,13 @@
     window => pos_integer(),
     max_queue => pos_integer(),
     max_queue_bytes => pos_integer(),
-    overload => block,
+    overload => coop_overload:policy(),
     dead_letter => pid() | atom() | {atom(), node()} | none,
     tag => term(),
     start_timeout => timeout()
 }.
--type relayed() :: ok | {error, noproc | noconnection | too_large | {not_started, erlangsp}}.
+-type relayed() ::
+    ok | {error, overloaded | noproc | noconnection | too_large | {not_started, erlangsp}}.
 -export_type([coop/0, address/0, options/0, relayed/0]).
 
 %% A batch is sent in parts of about so many bytes, each with credit of its own.
@@ -131,8 +132,9 @@ stop(Coop, Reason, Timeout) ->
 
 %%% Data
 
-%% @doc Sends a datum, waiting for credit if there is none. `ok' says that it
-%% was sent, not that it was processed.
+%% @doc Sends a datum, waiting for credit if there is none, unless the co-op has
+%% `overload => shed': then it is `{error, overloaded}'. `ok' says that it was
+%% sent, not that it was processed.
 -spec relay_data(address(), term()) -> relayed().
 relay_data(Coop, Datum) ->
     relay(Coop, relay, [], Datum, infinity).
@@ -194,12 +196,12 @@ call_head(Head, Datum, Deadline) ->
     case relay(Head, relay, #{call => {self(), Tag}}, Datum, left(Deadline)) of
         ok ->
             receive
-                {Tag, Result} -> {ok, Result};
+                {Tag, Result} -> result(Result);
                 {'DOWN', Alias, process, _, Reason} -> {error, Reason}
             after left(Deadline) ->
                 demonitor(Alias, [flush]),
                 receive
-                    {Tag, Result} -> {ok, Result}
+                    {Tag, Result} -> result(Result)
                 after 0 -> {error, timeout}
                 end
             end;
@@ -207,6 +209,10 @@ call_head(Head, Datum, Deadline) ->
             demonitor(Alias, [flush]),
             Error
     end.
+
+%% The co-op may have lost the datum.
+result({'$coop', error, Reason}) -> {error, Reason};
+result(Result) -> {ok, Result}.
 
 deadline(infinity) -> infinity;
 deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.

@@ -20,6 +20,7 @@
     max_queue := pos_integer(),
     max_queue_bytes := pos_integer(),
     receiver := coop_receiver:destination(),
+    overload := coop_overload:policy(),
     dead_letter := coop_dead_letter:destination(),
     tag := none | {tag, term()}
 }.

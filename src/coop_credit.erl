@@ -25,12 +25,22 @@
 %% Slots of a lane's atomics.
 -define(CREDIT, 1).
 -define(WAITING, 2).
+%% The head says that too much waits there.
+-define(OVER, 3).
+%% Data refused that the head has not heard of.
+-define(REFUSED, 4).
+%% Between two words to it of that, in milliseconds.
+-define(REPORT, 100).
 
 -type lane() :: relay | priority.
 -type key() :: {pid(), lane()}.
--type error() :: {error, noproc | noconnection | timeout | {not_started, erlangsp}}.
+-type error() :: {error, overloaded | noproc | noconnection | timeout | {not_started, erlangsp}}.
 -record(waiter, {
-    from :: gen_server:from(), ticket :: reference(), units :: pos_integer(), monitor :: reference()
+    from :: gen_server:from(),
+    ticket :: reference(),
+    units :: pos_integer(),
+    data :: pos_integer(),
+    monitor :: reference()
 }).
 -record(lane, {
     key :: key(),
@@ -38,6 +48,7 @@
     window = 0 :: non_neg_integer(),
     head_edge = 0 :: non_neg_integer(),
     atomics :: undefined | atomics:atomics_ref(),
+    rule = block :: block | shed,
     waiters = queue:new() :: queue:queue(#waiter{})
 }).
 -record(state, {
@@ -79,15 +90,29 @@ send(Head, Lane, Env, Data, Timeout) ->
 send_to(Head, Lane, Env, Data, Timeout) ->
     Units = total(Data),
     case ets_lookup({Head, Lane}) of
-        [{_Key, Most, HeadEdge, Atomics}] ->
+        [{_Key, Most, HeadEdge, Atomics, Rule}] ->
             Charge = min(Units, Most),
-            case atomics:get(Atomics, ?WAITING) =:= 0 andalso take(Atomics, Charge) of
+            case may_take(Lane, Rule, Atomics) andalso take(Atomics, Charge) of
                 true -> deliver(Head, Lane, HeadEdge, Env, Data, Charge);
+                false when Rule =:= shed -> refuse({Head, Lane}, Atomics, length(Data));
                 false -> wait(Head, Lane, Env, Data, Units, Timeout)
             end;
         _ ->
             wait(Head, Lane, Env, Data, Units, Timeout)
     end.
+
+may_take(_Lane, block, Atomics) -> atomics:get(Atomics, ?WAITING) =:= 0;
+may_take(relay, shed, Atomics) -> atomics:get(Atomics, ?OVER) =:= 0;
+may_take(priority, shed, _Atomics) -> true.
+
+%% The first to be refused for a while has the server tell the head how many
+%% they were.
+refuse(Key, Atomics, N) ->
+    case atomics:add_get(Atomics, ?REFUSED, N) of
+        N -> gen_server:cast(?MODULE, {refused, Key});
+        _ -> ok
+    end,
+    {error, overloaded}.
 
 total([{_Datum, Cost}]) -> Cost;
 total(Data) -> lists:sum([Cost || {_Datum, Cost} <- Data]).
@@ -126,7 +151,8 @@ kind(priority) -> priority.
 
 wait(Head, Lane, Env, Data, Units, Timeout) ->
     Ticket = make_ref(),
-    try gen_server:call(?MODULE, {take, Ticket, {Head, Lane}, Units}, Timeout) of
+    Request = {take, Ticket, {Head, Lane}, Units, length(Data)},
+    try gen_server:call(?MODULE, Request, Timeout) of
         {ok, HeadEdge, Charge} ->
             ok = deliver(Head, Lane, HeadEdge, Env, Data, Charge),
             gen_server:cast(?MODULE, {sent, Ticket});
@@ -149,10 +175,12 @@ init([]) ->
 
 -spec handle_call(term(), gen_server:from(), #state{}) ->
     {noreply, #state{}} | {reply, {error, term()}, #state{}}.
-handle_call({take, Ticket, Key, Units}, {Pid, _} = From, State0) ->
+handle_call({take, Ticket, Key, Units, N}, {Pid, _} = From, State0) ->
     State = attach(Key, State0),
     #lane{waiters = Waiters} = Lane = maps:get(Key, State#state.lanes),
-    Waiter = #waiter{from = From, ticket = Ticket, units = Units, monitor = monitor(process, Pid)},
+    Waiter = #waiter{
+        from = From, ticket = Ticket, units = Units, data = N, monitor = monitor(process, Pid)
+    },
     Callers = State#state.callers,
     State2 = State#state{callers = Callers#{Waiter#waiter.monitor => {Ticket, Key}}},
     {noreply, serve(Lane#lane{waiters = queue:in(Waiter, Waiters)}, State2)};
@@ -168,6 +196,9 @@ handle_cast({sent, Ticket}, State = #state{granted = Granted, callers = Callers}
         error ->
             {noreply, State}
     end;
+handle_cast({refused, Key}, State) ->
+    erlang:start_timer(?REPORT, self(), {report, Key}),
+    {noreply, State};
 handle_cast({cancel, Ticket, Key}, State) ->
     {noreply, forget(Ticket, Key, State)};
 handle_cast(Message, State) ->
@@ -181,11 +212,28 @@ handle_info({'$coop', credit, Edge, Units}, State = #state{edges = Edges, lanes 
         %% of a head that is gone
         #{} -> {noreply, State}
     end;
-handle_info({'$coop', attached, Edge, HeadEdge, Units}, State = #state{edges = Edges}) ->
+handle_info({'$coop', attached, Edge, HeadEdge, Units, Rule}, State = #state{edges = Edges}) ->
     case Edges of
-        #{Edge := Key} -> {noreply, attached(Key, HeadEdge, Units, State)};
+        #{Edge := Key} -> {noreply, attached(Key, HeadEdge, Units, Rule, State)};
         #{} -> {noreply, State}
     end;
+handle_info({'$coop', overload, Edge, IsOver}, State = #state{edges = Edges, lanes = Lanes}) ->
+    case Edges of
+        #{Edge := Key} ->
+            #lane{atomics = Atomics} = maps:get(Key, Lanes),
+            atomics:put(Atomics, ?OVER, case IsOver of true -> 1; false -> 0 end);
+        #{} ->
+            ok
+    end,
+    {noreply, State};
+handle_info({timeout, _Timer, {report, {Head, _} = Key}}, State = #state{lanes = Lanes}) ->
+    case Lanes of
+        #{Key := #lane{atomics = Atomics, head_edge = HeadEdge}} ->
+            Head ! {'$coop', shed, HeadEdge, atomics:exchange(Atomics, ?REFUSED, 0)};
+        #{} ->
+            ok
+    end,
+    {noreply, State};
 handle_info({timeout, _Timer, {attach, Edge}}, State = #state{edges = Edges, lanes = Lanes}) ->
     case Edges of
         #{Edge := {Head, _} = Key} ->
@@ -229,12 +277,13 @@ attach({Head, Lane} = Key, State = #state{lanes = Lanes, heads = Heads, edges = 
         next_edge = Edge + 1
     }.
 
-attached(Key, HeadEdge, Window, State = #state{lanes = Lanes}) ->
-    Atomics = atomics:new(2, [{signed, true}]),
+attached(Key, HeadEdge, Window, Rule, State = #state{lanes = Lanes}) ->
+    Atomics = atomics:new(4, [{signed, true}]),
     atomics:put(Atomics, ?CREDIT, Window),
     Lane = maps:get(Key, Lanes),
-    ets:insert(?TABLE, {Key, most(Window), HeadEdge, Atomics}),
-    serve(Lane#lane{window = Window, head_edge = HeadEdge, atomics = Atomics}, State).
+    ets:insert(?TABLE, {Key, most(Window), HeadEdge, Atomics, Rule}),
+    Attached = Lane#lane{window = Window, head_edge = HeadEdge, atomics = Atomics, rule = Rule},
+    serve(Attached, State).
 
 %% What a datum is charged at most. A head gives back by quarters of the window,
 %% so that this much always comes together.
@@ -255,7 +304,9 @@ serve(Lane = #lane{atomics = undefined}, State) ->
     keep(Lane, State);
 serve(Lane = #lane{key = Key, atomics = Atomics, window = Window, waiters = Waiters}, State) ->
     case queue:peek(Waiters) of
-        {value, #waiter{from = From, ticket = Ticket, units = Units, monitor = Monitor}} ->
+        {value, #waiter{
+            from = From, ticket = Ticket, units = Units, data = Data, monitor = Monitor
+        }} ->
             atomics:put(Atomics, ?WAITING, 1),
             Charge = min(Units, most(Window)),
             case take(Atomics, Charge) of
@@ -266,6 +317,12 @@ serve(Lane = #lane{key = Key, atomics = Atomics, window = Window, waiters = Wait
                         Lane#lane{waiters = queue:drop(Waiters)},
                         State#state{granted = Granted#{Ticket => {Monitor, Key, Charge}}}
                     );
+                false when Lane#lane.rule =:= shed ->
+                    gen_server:reply(From, refuse(Key, Atomics, Data)),
+                    demonitor(Monitor, [flush]),
+                    serve(Lane#lane{waiters = queue:drop(Waiters)}, State#state{
+                        callers = maps:remove(Monitor, State#state.callers)
+                    });
                 false ->
                     keep(Lane, State)
             end;

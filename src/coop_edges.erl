@@ -10,6 +10,7 @@
 -export([drop_in/2]).
 -export([in_size/1]).
 -export([is_in/2]).
+-export([senders/1]).
 -export([owe/3]).
 %% out
 -export([add_out/4]).
@@ -60,6 +61,11 @@ in_size(#edges{in = In}) ->
 -spec is_in(edge(), edges()) -> boolean().
 is_in(Edge, #edges{in = In}) ->
     is_map_key(Edge, In).
+
+%% @doc Who sends, and the number that each knows its edge by.
+-spec senders(edges()) -> [{pid(), edge()}].
+senders(#edges{in = In}) ->
+    [{Sender, Theirs} || {Sender, Theirs, _Quarter} <- maps:values(In)].
 
 %% @doc A datum left the queue. The sender hears of it when a quarter of its
 %% window has gathered, so it never misses more than that.

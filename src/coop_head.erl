@@ -40,6 +40,7 @@
     name :: atom() | undefined,
     parent :: reference(),
     window :: pos_integer(),
+    rule :: block | shed,
     entries :: [coop_edges:edge()],
     nodes :: [{atom(), pid()}],
     edges :: [{atom(), atom()}],
@@ -93,6 +94,8 @@ run(Switch, Parent, Spec, Wiring) ->
     #{out := Out, switches := Switches, nodes := Nodes, edges := Pairs} = Wiring,
     %% to its users the head's ancestors are its parent and that one's
     put('$ancestors', lists:delete(Switch, get('$ancestors'))),
+    #{overload := Policy, max_queue := MaxQueue, max_queue_bytes := MaxBytes} = Spec,
+    Overload = coop_overload:new(Policy, MaxQueue, MaxBytes),
     Monitor = monitor(process, Parent),
     Edges = lists:foldl(
         fun({Edge, Pid}, Acc) -> coop_edges:add_out(Edge, Pid, Window, Acc) end,
@@ -110,13 +113,15 @@ run(Switch, Parent, Spec, Wiring) ->
         head => self(),
         edges => Edges,
         last_tier => maps:get(last_tier, Wiring),
+        overload => Overload,
         dead_letter => maps:get(dead_letter, Spec),
-        max_queue => maps:get(max_queue, Spec),
-        max_queue_bytes => maps:get(max_queue_bytes, Spec),
+        max_queue => MaxQueue,
+        max_queue_bytes => MaxBytes,
         state => #head{
             name = Name,
             parent = Monitor,
             window = Window,
+            rule = coop_overload:rule(Overload),
             entries = [Edge || {Edge, _Pid} <- Out],
             nodes = Nodes,
             edges = Pairs,
@@ -138,10 +143,10 @@ handle_barrier(Head) ->
 handle_control({'$coop', attach, Pid, Theirs, Kind}, Edges, Head) when
     is_pid(Pid), Kind =:= relay orelse Kind =:= priority orelse Kind =:= edge
 ->
-    #head{relays = Relays, next_edge = Edge} = Head,
+    #head{relays = Relays, next_edge = Edge, rule = Rule} = Head,
     Units = credit(Kind, Head),
     Monitor = monitor(process, Pid),
-    Pid ! {'$coop', attached, Theirs, Edge, Units},
+    Pid ! {'$coop', attached, Theirs, Edge, Units, Rule},
     {ok, coop_edges:add_in(Edge, Pid, Theirs, Units, Edges), Head#head{
         relays = Relays#{Monitor => {Pid, Kind, Edge}}, next_edge = Edge + 1
     }};

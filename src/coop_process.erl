@@ -92,6 +92,8 @@
     last_tier :: non_neg_integer(),
     in = 0 :: non_neg_integer(),
     out = 0 :: non_neg_integer(),
+    overload = block :: coop_overload:overload(),
+    overloaded = 0 :: non_neg_integer(),
     dead_letter = none :: coop_dead_letter:destination(),
     dropped = 0 :: non_neg_integer(),
     dead_lettered = 0 :: non_neg_integer(),
@@ -113,6 +115,7 @@ enter_loop(Module, Options) ->
         sink = maps:get(sink, Options, none),
         tag = maps:get(tag, Options, none),
         last_tier = maps:get(last_tier, Options, 0),
+        overload = maps:get(overload, Options, block),
         dead_letter = maps:get(dead_letter, Options, none),
         max_queue = maps:get(max_queue, Options, 10_000),
         max_queue_bytes = maps:get(max_queue_bytes, Options, 64 * 1024 * 1024)
@@ -195,7 +198,7 @@ accept(Message, P) ->
     accept_plain(Message, P).
 
 accept_ours({'$coop', data, _Edge, _Units, _Env, _Datum} = Item, P) ->
-    enqueue(Item, P);
+    admit(Item, P);
 accept_ours({'$coop', barrier, _Edge, _Barrier} = Item, P) ->
     enqueue(Item, P);
 accept_ours({'$coop', flush, _Barrier} = Item, P) ->
@@ -207,12 +210,21 @@ accept_ours({'$coop', credit, Edge, Units}, P = #process{edges = Edges}) when
     is_integer(Units), Units >= 0
 ->
     send_outbox(P#process{edges = coop_edges:grant(Edge, Units, Edges)});
+%% for those who relay; and what a VM that does has refused in our name
+accept_ours({'$coop', overload, _Edge, _IsOver}, P) ->
+    P;
+accept_ours({'$coop', shed, _Edge, N}, P = #process{overloaded = All}) when is_integer(N), N > 0 ->
+    P#process{overloaded = All + N};
 accept_ours({'$coop', {Pid, _Tag} = From, info}, P) when is_pid(Pid) ->
     gen:reply(From, info(P)),
     P;
 accept_ours({'$coop', {Pid, _Tag} = From, head}, P) when is_pid(Pid) ->
     gen:reply(From, P#process.head),
     P;
+accept_ours({'$coop', attach, Pid, Theirs, _} = Message, P = #process{overload = Overload}) ->
+    P2 = control(Message, P),
+    coop_overload:is_over(Overload) andalso (Pid ! {'$coop', overload, Theirs, true}),
+    P2;
 accept_ours(Message, P) ->
     control(Message, P).
 
@@ -223,13 +235,84 @@ accept_plain(Datum, P = #process{queued = N, max_queue = Max}) when N >= Max ->
 accept_plain(Datum, P = #process{plain_bytes = Bytes, max_queue_bytes = Max}) ->
     case Bytes + erlang:external_size(Datum) of
         TooMany when TooMany > Max, Bytes > 0 -> lose(Datum, overloaded, P);
-        Bytes2 -> enqueue({plain, Bytes2 - Bytes, Datum}, P#process{plain_bytes = Bytes2})
+        Bytes2 -> admit({plain, Bytes2 - Bytes, Datum}, P#process{plain_bytes = Bytes2})
+    end.
+
+%% Into the queue, if the overload policy has it so.
+admit(Item, P = #process{overload = block}) ->
+    enqueue(Item, P);
+admit(Item, P = #process{overload = Overload}) ->
+    {Mark, Overload2} = coop_overload:came(element(1, Item) =:= '$coop', Item, Overload),
+    P2 = P#process{overload = Overload2},
+    case coop_overload:drops_oldest(Overload2) of
+        true -> make_room(early(Item, Mark, P2));
+        false -> tell_relays(enqueue({waits, Mark, Item}, P2))
+    end.
+
+early({'$coop', data, Edge, _Units, Env, Datum} = Item, Mark, P) ->
+    enqueue({waits, Mark, {'$coop', data, Edge, 0, Env, Datum}}, give_back(Item, P));
+early(Plain, Mark, P) ->
+    enqueue({waits, Mark, Plain}, P).
+
+give_back({'$coop', data, Edge, Units, _Env, _Datum}, P = #process{edges = Edges}) ->
+    P#process{edges = coop_edges:owe(Edge, Units, Edges)};
+give_back({plain, Bytes, _Datum}, P = #process{plain_bytes = All}) ->
+    P#process{plain_bytes = All - Bytes}.
+
+make_room(P = #process{queued = N, overload = Overload}) ->
+    case coop_overload:is_too_much(N, Overload) of
+        true -> drop_oldest([], P);
+        false -> P
+    end.
+
+%% The marks of a flush stay in their places.
+drop_oldest(Marks, P = #process{queue = Queue, queued = N, overload = Overload}) ->
+    case queue:out(Queue) of
+        {{value, {waits, Mark, Item}}, Queue2} ->
+            make_room(
+                drop(Item, P#process{
+                    queue = lists:foldl(fun queue:in_r/2, Queue2, Marks),
+                    queued = N - 1,
+                    overload = coop_overload:left(Mark, Overload)
+                })
+            );
+        {{value, Other}, Queue2} ->
+            drop_oldest([Other | Marks], P#process{queue = Queue2});
+        {empty, _} ->
+            P#process{queue = queue:from_list(lists:reverse(Marks))}
+    end.
+
+%% By the overload policy. Who waits for the result of a call is told.
+drop(Item, P = #process{overloaded = Overloaded}) ->
+    {Env, Datum} =
+        case Item of
+            {'$coop', data, _Edge, _Units, Env0, Datum0} -> {Env0, Datum0};
+            {plain, _Bytes, Datum0} -> {[], Datum0}
+        end,
+    lose(Datum, overloaded, Env, give_back(Item, P#process{overloaded = Overloaded + 1})).
+
+tell_relays(P = #process{queued = N, overload = Overload, edges = Edges}) ->
+    case coop_overload:news(N, Overload) of
+        none ->
+            P;
+        {IsOver, Overload2} ->
+            lists:foreach(
+                fun({Pid, Edge}) -> Pid ! {'$coop', overload, Edge, IsOver} end,
+                coop_edges:senders(Edges)
+            ),
+            P#process{overload = Overload2}
     end.
 
 enqueue(Item, P = #process{queue = Queue, queued = N}) ->
     P#process{queue = queue:in(Item, Queue), queued = N + 1}.
 
 %% A datum that cannot be kept. One line a second at most, however many they are.
+lose(Datum, Reason, #{call := From}, P) ->
+    gen:reply(From, {'$coop', error, Reason}),
+    lose(Datum, Reason, P);
+lose(Datum, Reason, _Env, P) ->
+    lose(Datum, Reason, P).
+
 lose(Datum, Reason, P = #process{name = Name, logged_at = At}) ->
     #process{dead_letter = To, head = Head, dropped = Dropped, dead_lettered = Sent} = P,
     Now = erlang:monotonic_time(second),
@@ -264,6 +347,12 @@ take({'$coop', Kind, Edge, Units, Env, Datum} = Item, P) when Kind =:= data; Kin
     case Held of
         #{Edge := Behind} -> P#process{held = Held#{Edge := queue:in(Item, Behind)}};
         #{} -> datum(Datum, Env, P#process{edges = coop_edges:owe(Edge, Units, Edges)})
+    end;
+take({waits, Mark, Item}, P = #process{overload = Overload}) ->
+    P2 = tell_relays(P#process{overload = coop_overload:left(Mark, Overload)}),
+    case coop_overload:is_late(Mark, Overload) of
+        true -> drop(Item, P2);
+        false -> take(Item, P2)
     end;
 take({plain, Bytes, Datum}, P = #process{plain_bytes = All}) ->
     datum(Datum, [], P#process{plain_bytes = All - Bytes});
@@ -399,7 +488,11 @@ info(P = #process{module = Module, state = State, edges = Edges}) ->
         status => P#process.status,
         blocked => P#process.outbox =/= [] orelse not coop_edges:has_credit(Edges)
     },
-    maps:merge(Info, Module:info(State)).
+    maps:merge(Info, maps:merge(overload_info(P), Module:info(State))).
+
+overload_info(#process{head = Head}) when Head =/= self() -> #{};
+overload_info(#process{overload = Overload, overloaded = N}) ->
+    #{overload => coop_overload:policy(Overload), overloaded => N}.
 
 modules(#process{module = Module, state = State}) ->
     case erlang:function_exported(Module, modules, 1) of

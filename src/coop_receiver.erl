@@ -63,7 +63,7 @@ ask(To, Meter, Units) ->
 %% @doc A control message about the receiver.
 -spec handle(term(), coop_edges:edges(), receiver()) ->
     {sink, coop_process:sink(), coop_edges:edges(), receiver()} | unhandled.
-handle({'$coop', attached, 0, HeadEdge, Units}, Edges, Receiver = #receiver{kind = coop}) ->
+handle({'$coop', attached, 0, HeadEdge, Units, _Rule}, Edges, Receiver = #receiver{kind = coop}) ->
     {sink, {edge, HeadEdge}, coop_edges:grant(0, Units, Edges), Receiver};
 handle({'DOWN', Ref, process, _, _}, Edges, Receiver = #receiver{monitor = Ref}) ->
     case Receiver of

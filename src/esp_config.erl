@@ -14,7 +14,7 @@
     window := pos_integer(),
     max_queue := pos_integer(),
     max_queue_bytes := pos_integer(),
-    overload := block,
+    overload := coop_overload:policy(),
     dead_letter := coop_dead_letter:destination(),
     tag := none | {tag, term()},
     start_timeout := timeout()
@@ -66,12 +66,10 @@ coop_option(Key, N) when
     N > 0
 ->
     {ok, N};
-coop_option(overload, block) ->
-    {ok, block};
-coop_option(overload, Policy) when Policy =:= shed; Policy =:= drop_oldest ->
-    {error, {unsupported, overload}};
-coop_option(overload, {sojourn, _Ms}) ->
-    {error, {unsupported, overload}};
+coop_option(overload, Policy) when Policy =:= block; Policy =:= shed; Policy =:= drop_oldest ->
+    {ok, Policy};
+coop_option(overload, {sojourn, Ms} = Policy) when is_integer(Ms), Ms > 0, Ms < 1 bsl 31 ->
+    {ok, Policy};
 coop_option(dead_letter, none) ->
     {ok, none};
 coop_option(dead_letter, Pid) when is_pid(Pid) ->
@@ -122,7 +120,17 @@ spec(Template, Options) ->
     try lists:map(fun node_spec/1, coop_flow:nodes(Template)) of
         Nodes ->
             Common = maps:with(
-                [window, name, max_queue, max_queue_bytes, receiver, dead_letter, tag], Options
+                [
+                    window,
+                    name,
+                    max_queue,
+                    max_queue_bytes,
+                    overload,
+                    receiver,
+                    dead_letter,
+                    tag
+                ],
+                Options
             ),
             Plugins = [
                 {Name, Source}

@@ -720,7 +720,7 @@ bad_options() ->
             {{unsupported, K}, #{K => 1}}
          || K <- [restart, batch, instances, dataflow, stand_in]
         ] ++
-        [{{unsupported, overload}, #{overload => V}} || V <- [shed, drop_oldest, {sojourn, 5}]].
+        [{{bad_option, {overload, V}}, #{overload => V}} || V <- [no, {sojourn, 0}, {sojourn, x}]].
 
 a_name_is_as_good_as_the_pid(_) ->
     Coop = start([pass(a)], #{receiver => self(), name => my_coop}),

@@ -1,5 +1,6 @@
-%% What becomes of data that are too many: dead letters. Each case runs on
-%% co-ops of two nodes, `a' and `z', in every combination of homes.
+%% What becomes of data that are too many: dead letters, and the policies of
+%% `overload'. Each case runs on co-ops of two nodes, `a' and `z', in every
+%% combination of homes.
 -module(flow_SUITE).
 
 -export([all/0, suite/0, groups/0]).
@@ -24,7 +25,13 @@ groups() ->
         a_dead_letter_is_not_sent_twice,
         a_dead_letter_that_nobody_has_stops_nobody,
         results_for_a_coop_that_has_gone_are_dead_letters,
-        a_dead_letter_on_a_node_that_does_not_read_is_counted
+        a_dead_letter_on_a_node_that_does_not_read_is_counted,
+        shed_refuses_instead_of_waiting,
+        shed_refuses_beyond_max_queue,
+        drop_oldest_keeps_the_newest,
+        drop_oldest_counts_bytes_too,
+        a_call_whose_datum_is_dropped_hears_of_it,
+        sojourn_drops_what_has_waited
     ],
     [{G, [], Cases} || {group, G} <- all()].
 
@@ -229,3 +236,160 @@ count(Counter) ->
         {counted, Counter, N} -> N
     after ?LIMIT -> timeout
     end.
+
+%%% Overload
+
+%% Whatever is behind `a' waits, until open/1.
+close(Coop) ->
+    ok = coop:relay_data(Coop, {wait, self()}),
+    receive
+        {waiting, Gate} ->
+            receive
+                {waiting, _Last} -> ct:fail(the_last_tier_waits)
+            after 0 -> Gate
+            end
+    after ?LIMIT -> ct:fail(gate_not_reached)
+    end.
+
+open(Gate) ->
+    Gate ! {go, opened},
+    ok.
+
+%% Relays numbers from I on until one is refused.
+relay_until_refused(Coop, I) ->
+    case coop:relay_data(Coop, I) of
+        ok -> relay_until_refused(Coop, I + 1);
+        {error, overloaded} -> I
+    end.
+
+shed_refuses_instead_of_waiting(Config) ->
+    Coop = start(Config, #{overload => shed, window => 10}),
+    Gate = close(Coop),
+    Refused = relay_until_refused(Coop, 1),
+    {error, overloaded} = coop:relay_batch(Coop, [x, y]),
+    {error, overloaded} = coop:call(Coop, x, infinity),
+    %% it has credit of its own
+    ok = coop:relay_high_priority_data(Coop, urgent),
+    eventually(refusals_known, fun() ->
+        case coop:info(Coop) of
+            #{overload := shed, overloaded := 4, dropped := 0} -> true;
+            Other -> maps:with([overload, overloaded, dropped], Other)
+        end
+    end),
+    open(Gate),
+    ok = coop:flush(Coop, ?LIMIT),
+    %% what was not refused was not dropped
+    All = mailbox(),
+    Before = lists:takewhile(fun(D) -> D =/= urgent end, All),
+    [urgent | After] = lists:nthtail(length(Before), All),
+    Expected = [opened | lists:seq(1, Refused - 1)],
+    Expected = Before ++ After,
+    {ok, x} = coop:call(Coop, x, ?LIMIT),
+    stop(Coop).
+
+shed_refuses_beyond_max_queue(Config) ->
+    Coop = start(Config, #{overload => shed, max_queue => 50}),
+    ok = sys:suspend(Coop),
+    [ok = coop:relay_data(Coop, I) || I <- lists:seq(1, 51)],
+    eventually(refusal, fun() -> coop:relay_data(Coop, more) =:= {error, overloaded} end),
+    %% nowhere near what the credit allows
+    #{queue := Queue} = coop:info(Coop),
+    {true, _} = {Queue < 1000, Queue},
+    ok = sys:resume(Coop),
+    eventually(no_refusal, fun() -> coop:relay_data(Coop, again) =:= ok end),
+    ok = coop:flush(Coop, ?LIMIT),
+    Results = mailbox(),
+    Results =
+        lists:seq(1, 51) ++ lists:duplicate(Queue - 51, more) ++
+            lists:duplicate(length(Results) - Queue, again),
+    stop(Coop).
+
+drop_oldest_keeps_the_newest(Config) ->
+    Coop = start(Config, #{
+        overload => drop_oldest, window => 10, max_queue => 100, dead_letter => self(), tag => out
+    }),
+    Gate = close(Coop),
+    N = 20_000,
+    Self = self(),
+    %% by twenty at least beyond what the credit allows: nobody waits
+    Half = N div 2,
+    [ok = coop:relay_data(Coop, I) || I <- lists:seq(1, Half)],
+    Flusher = spawn_monitor(fun() -> Self ! {flushed, coop:flush(Coop, ?LIMIT)} end),
+    eventually(flush_waits, fun() ->
+        {current_function, {_, F, _}} = process_info(element(1, Flusher), current_function),
+        F =:= await_marks
+    end),
+    ok = coop:relay_batch(Coop, lists:seq(Half + 1, N)),
+    eventually(room_made, fun() ->
+        case coop:info(Coop) of
+            #{queue := Queue, dropped := Dropped} when Dropped > N - 150 -> Queue =< 100;
+            Other -> maps:with([queue, dropped], Other)
+        end
+    end),
+    open(Gate),
+    ok = coop:flush(Coop, ?LIMIT),
+    #{overload := drop_oldest, overloaded := Dropped, dropped := Dropped, dead_lettered := Dropped} =
+        coop:info(Coop),
+    normal = down(element(2, Flusher)),
+    All = mailbox(),
+    [{flushed, ok}] = [M || {flushed, _} = M <- All],
+    [opened | Out] = [D || {out, D} <- All],
+    Dead = [D || {coop_dead_letter, Head, head, D, overloaded} <- All, Head =:= Coop],
+    Dropped = length(Dead),
+    Dead = lists:sort(Dead),
+    Out = lists:sort(Out),
+    Everything = lists:seq(1, N),
+    Everything = lists:merge(Out, Dead),
+    %% the newest are there; two of the hundred places may have been flushes'
+    Newest = lists:seq(N - 97, N),
+    Newest = lists:nthtail(length(Out) - 98, Out),
+    stop(Coop).
+
+drop_oldest_counts_bytes_too(Config) ->
+    Coop = start(Config, #{overload => drop_oldest, max_queue_bytes => 1_000_000}),
+    ok = sys:suspend(Coop),
+    [ok = coop:relay_data(Coop, {I, binary:copy(<<7>>, 100_000)}) || I <- lists:seq(1, 30)],
+    eventually(room_made, fun() ->
+        case coop:info(Coop) of
+            #{queue := 9, dropped := 21} -> true;
+            Other -> maps:with([queue, dropped], Other)
+        end
+    end),
+    ok = sys:resume(Coop),
+    ok = coop:flush(Coop, ?LIMIT),
+    Kept = [I || {I, _} <- mailbox()],
+    Kept = lists:seq(22, 30),
+    stop(Coop).
+
+a_call_whose_datum_is_dropped_hears_of_it(Config) ->
+    Coop = start(Config, #{overload => drop_oldest, max_queue => 10, receiver => none}),
+    ok = sys:suspend(Coop),
+    Self = self(),
+    {_, Ref} = spawn_monitor(fun() -> Self ! {called, coop:call(Coop, x, infinity)} end),
+    eventually(datum_there, fun() -> maps:get(queue, coop:info(Coop)) =:= 1 end),
+    ok = coop:relay_batch(Coop, lists:seq(1, 10)),
+    [{called, {error, overloaded}}] = take(1),
+    normal = down(Ref),
+    ok = sys:resume(Coop),
+    {ok, y} = coop:call(Coop, y, ?LIMIT),
+    stop(Coop).
+
+sojourn_drops_what_has_waited(Config) ->
+    Coop = start(Config, #{overload => {sojourn, 100}, dead_letter => self(), tag => out}),
+    {ok, 0} = coop:call(Coop, 0, ?LIMIT),
+    ok = sys:suspend(Coop),
+    [ok = coop:relay_data(Coop, I) || I <- lists:seq(1, 10)],
+    flood(Coop, [11]),
+    ok = coop:relay_high_priority_data(Coop, urgent),
+    eventually(all_there, fun() -> maps:get(queue, coop:info(Coop)) =:= 12 end),
+    %% time is what this is about
+    receive
+    after 150 -> ok
+    end,
+    ok = sys:resume(Coop),
+    ok = coop:flush(Coop, ?LIMIT),
+    [{out, urgent} | Letters] = lists:sort(mailbox()),
+    Letters = [{coop_dead_letter, Coop, head, I, overloaded} || I <- lists:seq(1, 11)],
+    #{overload := {sojourn, 100}, overloaded := 11, dropped := 11} = coop:info(Coop),
+    eventually(soon_enough, fun() -> coop:call(Coop, 1, ?LIMIT) =:= {ok, 1} end),
+    stop(Coop).

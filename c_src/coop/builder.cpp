@@ -92,7 +92,7 @@ void builder::hear(node::process& maker, const term& t) {
 }
 
 void builder::make_head(node::process& maker) {
-  head_ = home_.spawn<head>(atom("head"), limits_);
+  head_ = home_.spawn<head>(limits_, spec_.overload);
   limits_.beyond->set_head(head_->pid());
   head_->set_origin(
       {term::tuple({atom("coop_head"), atom("init"), term::integer(1)}),

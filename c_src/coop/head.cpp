@@ -18,12 +18,19 @@ node::message_ptr to_self(const term& t) {
 
 } // namespace
 
+head::head(node::node& home, std::uint64_t number, queue_limits limits,
+           overload_policy policy)
+    : member(home, number, atom("head"), limits),
+      overload_(policy, limits.data, limits.bytes) {
+  if (overload_.looks_at_arrivals())
+    look_at_arrivals();
+}
+
 void head::set_switches(std::vector<esp::pid> switches) {
   switches_ = std::move(switches);
 }
 
-void head::set_nodes(std::vector<std::pair<atom, esp::pid>> nodes,
-                     term edges) {
+void head::set_nodes(std::vector<std::pair<atom, esp::pid>> nodes, term edges) {
   nodes_ = std::move(nodes);
   edges_ = std::move(edges);
 }
@@ -34,11 +41,10 @@ void head::set_nodes(std::vector<std::pair<atom, esp::pid>> nodes,
 bool head::intercept_exit(const esp::pid& from, const term& reason,
                           bool by_link) {
   static const atom exit_("exit");
-  const bool is_kin
-      = by_link
-        && (parent() == from
-            || std::find(switches_.begin(), switches_.end(), from)
-                   != switches_.end());
+  const bool is_kin = by_link
+                      && (parent() == from
+                          || std::find(switches_.begin(), switches_.end(), from)
+                                 != switches_.end());
   if (!is_kin && reason.is_atom("normal"))
     return true; // ignored, as a process that does not trap does
   push(to_self(term::tuple({exit_, from, reason})), node::lane::control);
@@ -58,9 +64,16 @@ void head::handle_request(node::message& m) {
     }
     return;
   }
-  if (m.kind == node::what::control && !m.value.empty()
-      && m.value.as<term>().is_tagged("$coop", 5))
-    return attach(m.value.as<term>());
+  if (m.kind == node::what::control && !m.value.empty()) {
+    const term t = m.value.as<term>();
+    if (t.is_tagged("$coop", 5))
+      return attach(t);
+    if (t.is_tagged("$coop", 4)) { // what a VM has refused in our name
+      const auto refused = t.element(3).as_integer().value_or(0);
+      overloaded_ += refused > 0 ? static_cast<std::uint64_t>(refused) : 0;
+      return;
+    }
+  }
   member::handle_request(m);
 }
 
@@ -82,6 +95,53 @@ void head::begin_end(const term& reason) {
     finish(reason);
 }
 
+// ---- Overload ---------------------------------------------------------------
+
+void head::arrived(node::message& first) {
+  for (node::message* m = &first; m != nullptr; m = m->next) {
+    overload_.came(*m);
+    if (overload_.drops_oldest())
+      give_back_early(*m);
+  }
+  tell_relays();
+  while (overload_.drops_oldest() && overload_.is_too_much(queued_data())) {
+    auto oldest = take_out([](const node::message& m) {
+      return m.kind == node::what::data && !m.urgent;
+    });
+    if (!oldest)
+      return;
+    leaves_queue(*oldest);
+    overload_.leaves(*oldest);
+    drop(std::move(oldest));
+  }
+}
+
+void head::handle_data(node::message_ptr m) {
+  if (!overload_.looks_at_arrivals())
+    return member::handle_data(std::move(m));
+  overload_.leaves(*m);
+  tell_relays();
+  if (!overload_.is_late(*m))
+    return member::handle_data(std::move(m));
+  leaves_queue(*m);
+  give_back_early(*m);
+  drop(std::move(m));
+}
+
+void head::drop(node::message_ptr m) {
+  static const atom overloaded("overloaded");
+  ++overloaded_;
+  lose(m->value.to_term(), overloaded, m->env);
+}
+
+void head::tell_relays() {
+  if (const auto is_over = overload_.news(queued_data()))
+    for (const auto& e : in_edges())
+      if (e.from)
+        home().send_message(pid(), *e.from,
+                            own::overload(e.sender_number, *is_over));
+}
+
 // {'$coop', attach, Pid, Edge, relay | priority | edge}
 void head::attach(const term& request) {
   const auto e = request.elements();
@@ -100,11 +160,15 @@ void head::attach(const term& request) {
     attached_[*who] = monitor(*who, who->node);
   home().send_message(
       pid(), *who,
-      own::attached(in.sender_number, in.number, in.window));
+      own::attached(in.sender_number, in.number, in.window, overload_.rule()));
+  if (overload_.is_over())
+    home().send_message(pid(), *who, own::overload(in.sender_number, true));
   add_in_edge(std::move(in));
 }
 
-otp::answer head::state() { return describe(more_info()); }
+otp::answer head::state() {
+  return describe(more_info());
+}
 
 atom head::module() const {
   static const atom m("coop_head");
@@ -126,6 +190,9 @@ std::vector<std::pair<term, term>> head::more_info() {
           {atom("edges"), edges_},
           {atom("switches"), term::list(switches)},
           {atom("home"), home().name()},
+          {atom("overload"), overload_.describe()},
+          {atom("overloaded"),
+           term::integer(static_cast<std::int64_t>(overloaded_))},
           {atom("relays"),
            term::integer(static_cast<std::int64_t>(attached_.size()))}};
 }

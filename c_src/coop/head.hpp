@@ -4,6 +4,7 @@
 #pragma once
 
 #include "coop/member.hpp"
+#include "coop/overload.hpp"
 
 #include <unordered_map>
 #include <vector>
@@ -12,7 +13,8 @@ namespace esp::coop {
 
 class head final : public member {
 public:
-  using member::member;
+  head(node::node& home, std::uint64_t number, queue_limits limits,
+       overload_policy policy);
 
   // Before it can hear of anything.
   void set_switches(std::vector<esp::pid> switches);
@@ -21,6 +23,8 @@ public:
 
 protected:
   void take(datum& d) override { emit(std::move(d)); }
+  void handle_data(node::message_ptr m) override;
+  void arrived(node::message& first) override;
   bool can_take_data() override { return all_have_credit(); }
   void handle_request(node::message& m) override;
   bool intercept_exit(const esp::pid& from, const term& reason,
@@ -35,9 +39,13 @@ protected:
 
 private:
   void attach(const term& request);
+  void drop(node::message_ptr m);
+  void tell_relays();
   void begin_end(const term& reason);
   void switch_gone(const esp::pid& which, const term& reason);
 
+  overload overload_;
+  std::uint64_t overloaded_ = 0;   // data that the policy has turned away
   std::vector<esp::pid> switches_; // those that live
   std::vector<std::pair<atom, esp::pid>> nodes_;
   term edges_;

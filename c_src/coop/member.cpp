@@ -77,10 +77,13 @@ member::accept(term m, const std::optional<esp::pid>& from) {
   return std::nullopt;
 }
 
-void member::lose(const term& datum, const term& reason) {
+void member::lose(const term& datum, const term& reason,
+                  const node::envelope_ptr& env) {
   dropped_.fetch_add(1, std::memory_order_relaxed);
   if (limits_.beyond->send(pid(), name_in_template_, datum, reason))
     dead_lettered_.fetch_add(1, std::memory_order_relaxed);
+  if (env && env->call)
+    home().reply(pid(), *env->call, own::failed(reason));
   if (limiter().admits(base::log_level::warning))
     base::log(base::log_level::warning,
               "data dropped by " + term(pid()).to_string() + " ("
@@ -127,13 +130,13 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
   if (word == "flush" && e.size() == 3)
     return std::pair(make(what::flush, e[2]), lane::data);
   if ((word == "credit" && e.size() == 4)
-      || (word == "attached" && e.size() == 5)) {
+      || (word == "attached" && e.size() == 6)) {
     const std::int64_t second = count_in(e[3]);
-    const std::int64_t units = e.size() == 5 ? count_in(e[4]) : second;
+    const std::int64_t units = e.size() == 6 ? count_in(e[4]) : second;
     if (edge < 0 || second < 0 || units < 0)
       return unknown();
     returned_credit c{number, static_cast<std::uint64_t>(units), std::nullopt};
-    if (e.size() == 5)
+    if (e.size() == 6)
       c.attached = static_cast<std::uint32_t>(second);
     {
       const std::lock_guard guard(inbox_);
@@ -143,8 +146,10 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
     kick();
     return std::nullopt;
   }
-  if (word == "attach" && e.size() == 5)
+  if ((word == "attach" && e.size() == 5) || (word == "shed" && e.size() == 4))
     return control(std::move(t));
+  if (word == "overload" && e.size() == 4)
+    return std::nullopt; // for those who relay
   return unknown();
 }
 
@@ -311,6 +316,13 @@ void member::give_back(in_edge& e, bool all) noexcept {
       e.local->sender->kick();
   } else if (e.from) {
     home().send_message(pid(), *e.from, own::credit(e.sender_number, units));
+  }
+}
+
+void member::give_back_early(message& m) noexcept {
+  if (in_edge* const e = m.edge == node::no_edge ? nullptr : find_in(m.edge)) {
+    e->owed += std::exchange(m.units, 0);
+    give_back(*e, false);
   }
 }
 

@@ -13,6 +13,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace esp::coop {
@@ -52,8 +53,10 @@ public:
   // Whose members it is of. Before it runs.
   void join(kill_switch_ptr k);
   // A datum of its own that the co-op cannot keep: counted, and sent to the
-  // co-op's dead_letter. From any thread.
-  void lose(const term& datum, const term& reason);
+  // co-op's dead_letter; if it belongs to a coop:call/3, that one's answer is
+  // {error, Reason}. From any thread.
+  void lose(const term& datum, const term& reason,
+            const node::envelope_ptr& env = {});
 
   // For outlets, on this member's fiber, during a call of its task. Blocks;
   // throws exit_signal.
@@ -75,9 +78,13 @@ protected:
   void send_on(out_edge& e, datum d);
   bool all_have_credit();
   in_edge& add_in_edge(in_edge e);
+  std::span<const in_edge> in_edges() const noexcept { return wiring_.in; }
+  // Gives credit back for a datum before it is taken.
+  void give_back_early(node::message& m) noexcept;
   void drop_in_edges_from(const esp::pid& sender);
 
-  void handle_data(node::message_ptr m) final;
+  void leaves_queue(const node::message& m) noexcept;
+  void handle_data(node::message_ptr m) override;
   void handle_request(node::message& m) override;
   std::optional<std::pair<node::message_ptr, node::lane>>
   accept_own(term message) override;
@@ -96,7 +103,6 @@ private:
   friend class receiver;
 
   void take_datum(node::message_ptr m);
-  void leaves_queue(const node::message& m) noexcept;
   void take_barrier(in_edge& e, const term& caller);
   void give_back(in_edge& e, bool all) noexcept;
   in_edge* find_in(std::uint32_t number) noexcept;

@@ -26,8 +26,8 @@ term write_envelope(const node::envelope_ptr& env) {
 term data(std::uint32_t edge, std::uint64_t units,
           const node::envelope_ptr& env, const term& datum) {
   static const atom data_("data");
-  return term::tuple({tag, data_, number(edge), number(units),
-                      write_envelope(env), datum});
+  return term::tuple(
+      {tag, data_, number(edge), number(units), write_envelope(env), datum});
 }
 
 term barrier(std::uint32_t edge, const term& caller) {
@@ -45,18 +45,27 @@ term attach(const pid& who, std::uint32_t edge) {
   return term::tuple({tag, attach_, who, number(edge), edge_});
 }
 
-term attached(std::uint32_t edge, std::uint32_t head_edge,
-              std::uint64_t units) {
+term attached(std::uint32_t edge, std::uint32_t head_edge, std::uint64_t units,
+              atom rule) {
   static const atom attached_("attached");
   return term::tuple(
-      {tag, attached_, number(edge), number(head_edge), number(units)});
+      {tag, attached_, number(edge), number(head_edge), number(units), rule});
+}
+
+term overload(std::uint32_t edge, bool is_over) {
+  static const atom overload_("overload"), true_("true"), false_("false");
+  return term::tuple({tag, overload_, number(edge), is_over ? true_ : false_});
 }
 
 term meter(const pid& who, std::uint32_t edge, const term& receiver,
            std::uint64_t units) {
   static const atom meter_("meter");
-  return term::tuple(
-      {tag, meter_, who, number(edge), receiver, number(units)});
+  return term::tuple({tag, meter_, who, number(edge), receiver, number(units)});
+}
+
+term failed(const term& reason) {
+  static const atom error("error");
+  return term::tuple({tag, error, reason});
 }
 
 term flushed(const term& reference, std::size_t total) {

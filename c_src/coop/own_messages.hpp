@@ -3,6 +3,7 @@
 #pragma once
 
 #include "esp/term.hpp"
+
 #include "node/message.hpp"
 
 #include <cstdint>
@@ -14,10 +15,13 @@ term data(std::uint32_t edge, std::uint64_t units,
 term barrier(std::uint32_t edge, const term& caller);
 term credit(std::uint32_t edge, std::uint64_t units);
 term attach(const pid& who, std::uint32_t edge);
-term attached(std::uint32_t edge, std::uint32_t head_edge,
-              std::uint64_t units);
+term attached(std::uint32_t edge, std::uint32_t head_edge, std::uint64_t units,
+              atom rule);
+term overload(std::uint32_t edge, bool is_over);
 term meter(const pid& who, std::uint32_t edge, const term& receiver,
            std::uint64_t units);
+// Instead of the result of a coop:call/3.
+term failed(const term& reason);
 term flushed(const term& reference, std::size_t total);
 
 // [] or a map with call and token; null for the former.

@@ -80,6 +80,18 @@ bool read_receiver(const term& t, receiver_spec& r) {
   return true;
 }
 
+bool read_overload(const term& t, overload_policy& p) {
+  using kind = overload_policy::kind;
+  if (t.is_tagged("sojourn", 2)) {
+    const auto ms = t.element(1).as_integer().value_or(0);
+    p = {kind::sojourn, static_cast<std::uint32_t>(ms)};
+    return ms >= 1 && ms <= 0x7FFFFFFF;
+  }
+  const bool is_shed = t.is_atom("shed"), is_drop = t.is_atom("drop_oldest");
+  p.how = is_shed ? kind::shed : is_drop ? kind::drop_oldest : kind::block;
+  return is_shed || is_drop || t.is_atom("block");
+}
+
 template <class T>
 bool read_count(const term& t, std::string_view key, T& into) {
   const auto v = t.get(key);
@@ -139,6 +151,9 @@ std::variant<spec, term> read_spec(const term& t,
                      s.dead_letter)
       || s.dead_letter.what == receiver_spec::kind::coop)
     return bad_spec("dead_letter");
+  if (!read_overload(t.get("overload").value_or(term(atom("block"))),
+                     s.overload))
+    return bad_spec("overload");
   if (const auto tag = t.get("tag"); tag && tag->is_tagged("tag", 2))
     s.tag = tag->element(1);
   for (const auto& [from, to] : s.edges) {

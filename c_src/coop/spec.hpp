@@ -33,6 +33,13 @@ struct receiver_spec {
   atom name, node;
 };
 
+// What a head does when data come faster than they go: overload.hpp.
+struct overload_policy {
+  enum class kind : std::uint8_t { block, shed, drop_oldest, sojourn };
+  kind how = kind::block;
+  std::uint32_t ms = 0; // of sojourn
+};
+
 struct spec {
   std::vector<node_spec> nodes;
   std::vector<std::pair<std::size_t, std::size_t>> edges; // places in `nodes`
@@ -42,6 +49,7 @@ struct spec {
   atom name; // '' if it has none
   receiver_spec receiver;
   receiver_spec dead_letter; // not a co-op
+  overload_policy overload;
   std::optional<term> tag;
 
   // Nodes without an incoming, without an outgoing edge; in order.

@@ -41,6 +41,7 @@ struct message {
   bool urgent = false; // was relayed with high priority
   std::uint32_t edge = no_edge; // the receiver's number for where it came from
   std::uint32_t units = 0;      // of credit to give back
+  std::uint32_t arrived = 0;    // ms; only where that matters: overload.hpp
   datum value;
   envelope_ptr env;
 

@@ -128,6 +128,12 @@ bool process::take_control(message_list& into) noexcept {
   return true;
 }
 
+message* process::take_arrivals() noexcept {
+  message* const first = data_.front();
+  mine_.append(std::move(data_));
+  return first;
+}
+
 bool process::has_work() const noexcept {
   return !control_.empty()
          || (flags_.load(std::memory_order_relaxed) & (exiting | again)) != 0;
@@ -139,8 +145,10 @@ void process::run() noexcept {
   flags_.fetch_and(static_cast<std::uint16_t>(~(queued | again)),
                    std::memory_order_relaxed);
   flags_.fetch_or(running, std::memory_order_relaxed);
-  mine_.append(std::move(data_));
+  message* came = take_arrivals();
   lock_.unlock();
+  if (looks_at_arrivals_ && came != nullptr)
+    arrived(*came);
 
   message_list control;
   bool more_data = false;
@@ -164,8 +172,12 @@ void process::run() noexcept {
       break;
     }
     if (mine_.empty()) {
-      const std::lock_guard guard(lock_);
-      mine_.append(std::move(data_));
+      {
+        const std::lock_guard guard(lock_);
+        came = take_arrivals();
+      }
+      if (looks_at_arrivals_ && came != nullptr)
+        arrived(*came);
     }
     if (mine_.empty()) {
       more_data = false;
@@ -190,7 +202,8 @@ void process::run() noexcept {
                    std::memory_order_relaxed);
   const bool again_now
       = more_data || has_work()
-        || (!suspended_ && mine_.empty() && !data_.empty());
+        || (!data_.empty()
+            && (looks_at_arrivals_ || (!suspended_ && mine_.empty())));
   const bool run_it = again_now && enqueue();
   lock_.unlock();
   current_ = outer;

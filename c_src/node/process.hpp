@@ -144,6 +144,9 @@ protected:
   accept(term message, const std::optional<esp::pid>& from);
   virtual void handle_control(message& m) = 0;
   virtual void handle_data(message_ptr m) = 0;
+  // Data that have come, `first` and what is behind it, before any of them is
+  // handled: for those who asked with look_at_arrivals().
+  virtual void arrived(message& first) { (void)first; }
   // False leaves data in their lane until the next kick().
   virtual bool can_take_data() { return true; }
   // A message of the data lane that receive() took.
@@ -179,6 +182,15 @@ protected:
   // follows when the task lets go.
   void finish(const term& reason);
   void set_suspended(bool on) noexcept { suspended_ = on; }
+  void look_at_arrivals() noexcept { looks_at_arrivals_ = true; }
+  // The first of its waiting data that `matches` accepts.
+  template <class Matches>
+  message_ptr take_out(Matches&& matches) {
+    message_ptr m = mine_.extract(std::forward<Matches>(matches));
+    if (m)
+      count_taken(1);
+    return m;
+  }
   bool is_suspended() const noexcept { return suspended_; }
   // Data of its own that were taken and must be handled first, in order.
   void unread(message_list&& m) noexcept;
@@ -266,12 +278,14 @@ private:
                     std::memory_order_relaxed);
   }
   bool has_work() const noexcept; // under lock_
+  message* take_arrivals() noexcept; // under lock_
 
   node& home_;
   const std::uint64_t number_;
   mutable spinlock lock_;
   bool suspended_ = false;  // written by the process itself only
   bool finalizing_ = false; // likewise
+  bool looks_at_arrivals_ = false; // set before it runs
   std::atomic<std::uint16_t> flags_{0};
   // Data that came, counted under lock_, and those taken, by the fiber: plain
   // stores each, for a locked one costs as much as the rest of a hop.
