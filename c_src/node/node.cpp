@@ -69,7 +69,9 @@ std::optional<ref> alias_of(const term& tag) {
 node::node(node_options o)
     : options_(std::move(o)), name_(options_.peers.node_name),
       ref_salt_(std::random_device{}()),
-      peers_(make_peers(options_.peers, *this)), workers_(options_.workers) {
+      peers_(options_.make_peers ? options_.make_peers(*this)
+                                 : make_peers(options_.peers, *this)),
+      workers_(options_.workers) {
   workers_.on_pause([this] { flush(); });
   workers_.on_overdue([this] {
     for (const auto& p : peers_->connected())

@@ -31,6 +31,10 @@ struct node_options {
   peer_options peers;
   sched::options workers;
   std::string owner; // the node whose VM hears of log events; may be empty
+  // For tests that replay: connections without sockets. Its signals come on
+  // whatever thread it likes, one at a time.
+  std::function<std::unique_ptr<esp::node::peers>(peer_events&)> make_peers =
+      nullptr;
 };
 
 class node final : public peer_events {

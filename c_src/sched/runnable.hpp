@@ -10,6 +10,8 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
+#include <utility>
 
 namespace esp::sched {
 
@@ -93,6 +95,23 @@ public:
                   std::memory_order_relaxed);
     }
     lock_.unlock();
+    return {raw, false};
+  }
+
+  // The one at this place; null if there are fewer.
+  runnable_ptr pop_at(std::size_t place) noexcept {
+    const std::lock_guard guard(lock_);
+    runnable* before = nullptr;
+    runnable* raw = head_;
+    for (; raw != nullptr && place > 0; --place)
+      before = std::exchange(raw, raw->next_);
+    if (raw == nullptr)
+      return nullptr;
+    (before != nullptr ? before->next_ : head_) = raw->next_;
+    if (tail_ == raw)
+      tail_ = before;
+    size_.store(size_.load(std::memory_order_relaxed) - 1,
+                std::memory_order_relaxed);
     return {raw, false};
   }
 

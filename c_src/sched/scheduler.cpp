@@ -19,10 +19,13 @@ public:
   explicit impl(options o) {
     if (o.workers == 0)
       o.workers = std::max(1u, std::thread::hardware_concurrency());
+    if (o.choose)
+      o.workers = 1;
     pool_.config = o;
     // Stand-ins are made beforehand, asleep: a table of workers that never
     // changes needs no lock on the way to it.
-    for (unsigned i = 0; i < o.workers + o.max_abandoned + 1; ++i)
+    const unsigned stand_ins = o.choose ? 0 : o.max_abandoned + 1;
+    for (unsigned i = 0; i < o.workers + stand_ins; ++i)
       pool_.workers.push_back(
           std::make_unique<worker>(pool_, i >= o.workers));
     watched_.resize(pool_.workers.size());
@@ -32,7 +35,8 @@ public:
     std::call_once(started_, [this] {
       for (auto& w : pool_.workers)
         w->start();
-      watchdog_ = std::thread([this] { watch(); });
+      if (!pool_.config.choose)
+        watchdog_ = std::thread([this] { watch(); });
     });
   }
 

@@ -20,12 +20,16 @@
 namespace esp::sched {
 
 struct options {
-  unsigned workers = 0;                 // 0: one for each core
-  std::size_t stack_size = 64u << 10;   // of a runner fiber, reserved
-  std::size_t max_blocked = 20'000;     // fibers blocked at once, in all
+  unsigned workers = 0;               // 0: one for each core
+  std::size_t stack_size = 64u << 10; // of a runner fiber, reserved
+  std::size_t max_blocked = 20'000;   // fibers blocked at once, in all
   std::chrono::milliseconds long_schedule{100};
   std::chrono::milliseconds takeover{1'000};
   unsigned max_abandoned = 4;
+  // For tests that replay: which of n waiting runnables is next, 0 to n - 1.
+  // With it there is one worker and no watchdog, all that happens inside run()
+  // happens on one thread, and the same answers give the same run.
+  std::function<std::size_t(std::size_t n)> choose = nullptr;
 };
 
 struct gauges {

@@ -144,6 +144,8 @@ bool worker::has_surplus() const noexcept {
 }
 
 bool worker::should_yield() const noexcept {
+  if (pool_.config.choose)
+    return pool_.config.choose(4) == 0;
   return algorithm_->ready_fibers() > 0
          || notified_.load(std::memory_order_relaxed);
 }
@@ -271,6 +273,8 @@ bool worker::has_work() const noexcept {
 }
 
 runnable_ptr worker::next() noexcept {
+  if (pool_.config.choose && queue_.size() > 0)
+    return queue_.pop_at(pool_.config.choose(queue_.size()));
   if (auto r = queue_.pop())
     return r;
   if (!is_taking_work())
