@@ -161,9 +161,9 @@ private:
       to(*head_, relayer,
          term::tuple({atom("$coop"), atom("attach"), pid(relayer),
                       term::integer(9), atom("relay")}));
-    } else if (at == relayer && m.is_tagged("$coop", 5)) {
+    } else if (at == relayer && m.element(1).is_atom("attached")) {
       attached_ = m.element(3);
-    } else if (at == relayer && m.is_tagged("$coop", 4)) {
+    } else if (at == relayer && m.element(1).is_atom("credit")) {
       outstanding_ -= m.element(3).as_integer().value_or(1 << 30);
       if (outstanding_ < 0)
         fail("more credit came back than was spent");
