@@ -1,8 +1,6 @@
 %% Co-ops of Erlang and native tasks in one graph, and their C-node's end.
 -module(coop_mixed_SUITE).
 
--include("esp_proper.hrl").
-
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -compile([export_all, nowarn_export_all]).
 
@@ -20,7 +18,6 @@ all() ->
         a_flush_crosses_homes,
         priority_data_and_batches_arrive,
         a_window_of_one_is_enough,
-        flush_is_a_barrier_across_homes,
         results_go_from_either_home_to_a_receiver_of_each_kind,
         an_erlang_last_tier_sends_to_a_receiver,
         every_process_answers_sys,
@@ -142,31 +139,6 @@ a_window_of_one_is_enough(_) ->
         end
      || {T, _, Copies} <- graphs()
     ].
-
-%% The nodes of coop_props' model, each in a home of its own choice.
-flush_is_a_barrier_across_homes(_) ->
-    esp_test_lib:holds(
-        ?FORALL(
-            {Dag, Stretches, Window, Homes},
-            {
-                coop_props_SUITE:dag(),
-                coop_props_SUITE:stretches(),
-                proper_types:integer(1, 5),
-                proper_types:vector(6, proper_types:oneof([vm, native]))
-            },
-            coop_native_SUITE:agrees(
-                ?C_NODE, Dag, Stretches, Window, fun(Name) -> counting(Name, Homes) end
-            )
-        ),
-        60
-    ).
-
-counting(Name, Homes) ->
-    "n" ++ Number = atom_to_list(Name),
-    case lists:nth(list_to_integer(Number), Homes) of
-        native -> coop:native(Name, counting, counting, #{args => Name});
-        vm -> coop_props_SUITE:counting(Name)
-    end.
 
 results_go_from_either_home_to_a_receiver_of_each_kind(_) ->
     register(mixed_receiver, self()),

@@ -1,8 +1,6 @@
 %% Co-ops of native tasks: data, ends, and starts that fail.
 -module(coop_native_SUITE).
 
--include("esp_proper.hrl").
-
 -export([all/0, suite/0, groups/0]).
 -export([init_per_suite/1, end_per_suite/1]).
 -compile([export_all, nowarn_export_all]).
@@ -32,7 +30,6 @@ groups() ->
             a_call_that_kills_the_task_says_why,
             a_call_without_result_times_out,
             totals_come_out_with_the_flush,
-            flush_is_a_barrier_in_any_graph,
             high_priority_data_overtake_what_waits_at_the_head,
             a_task_with_a_larger_stack_has_it,
             a_stack_may_be_asked_for_in_the_template,
@@ -99,7 +96,7 @@ same(Name, Opts) -> native(Name, sums, same, Opts).
 
 plus1(Name) -> native(Name, sums, plus1).
 
-label(Name) -> native(Name, counting, labels, #{args => Name}).
+label(Name) -> native(Name, routes, label, #{args => Name}).
 
 start(T) -> start(T, #{}).
 start(Nodes, More) when is_list(Nodes) -> start(coop_flow:pipeline(Nodes), More);
@@ -216,44 +213,6 @@ totals_come_out_with_the_flush(_) ->
     Coop = start(T),
     [500500] = run(Coop, lists:seq(1, 1000)),
     stop(Coop).
-
-%% Against the model of coop_props, of which these are the native nodes.
-flush_is_a_barrier_in_any_graph(_) ->
-    esp_test_lib:holds(
-        ?FORALL(
-            {Dag, Stretches, Window},
-            {coop_props_SUITE:dag(), coop_props_SUITE:stretches(), proper_types:integer(1, 5)},
-            agrees(?C_NODE, Dag, Stretches, Window, fun counting/1)
-        ),
-        60
-    ).
-
-counting(Name) -> native(Name, counting, counting, #{args => Name}).
-
-%% Whether the co-op's results are the model's, and in order on each path.
-agrees(CNode, Dag = {N, Edges}, Stretches, Window, Node) ->
-    Names = coop_props_SUITE:names(N),
-    T = coop_flow:graph([Node(Name) || Name <- Names], Edges),
-    {ok, Coop} = coop:start_link(T, #{
-        node => CNode, receiver => self(), window => Window
-    }),
-    Got = coop_props_SUITE:run(Coop, Stretches),
-    Results = [M || M <- Got, element(1, M) =/= 'EXIT'],
-    Expected = [
-        coop_props_SUITE:model(Dag, Data)
-     || Data <- coop_props_SUITE:number(Stretches) ++ [[]]
-    ],
-    lists:sort(Results) =:= lists:sort(lists:append(Expected)) andalso in_order(Results).
-
-in_order(Results) ->
-    Data = [R || {Serial, _} = R <- Results, is_integer(Serial)],
-    lists:all(
-        fun(Path) ->
-            Serials = [S || {S, P} <- Data, P =:= Path],
-            Serials =:= lists:sort(Serials)
-        end,
-        lists:usort([P || {_, P} <- Data])
-    ).
 
 high_priority_data_overtake_what_waits_at_the_head(_) ->
     Coop = start([same(a)]),

@@ -5,3 +5,4 @@
 -define(SUCHTHAT(X, Type, Condition),
     proper_types:add_constraint(Type, fun(X) -> Condition end, true)
 ).
+-define(WHENFAIL(Action, Property), proper:whenfail(fun() -> Action end, fun() -> Property end)).
