@@ -162,13 +162,13 @@ keeps_its_promises(Homes) ->
 %%% Properties
 
 any_graph_of_erlang_tasks_keeps_its_promises(_) ->
-    holds(keeps_its_promises([vm]), 500).
+    holds(keeps_its_promises([vm]), 300).
 
 any_graph_of_native_tasks_keeps_its_promises(_) ->
-    holds(keeps_its_promises([native]), 250).
+    holds(keeps_its_promises([native]), 150).
 
 any_graph_across_homes_keeps_its_promises(_) ->
-    holds(keeps_its_promises([vm, native]), 250).
+    holds(keeps_its_promises([vm, native]), 150).
 
 %% All nodes see all data, and one of them stands still: what waits at a node is at
 %% most the windows of its edges, and at the head what the relaying VM may send. (Of
