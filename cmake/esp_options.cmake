@@ -49,10 +49,12 @@ target_compile_options(esp_flags INTERFACE
 if(ESP_SANITIZE)
   target_compile_options(esp_flags INTERFACE
     -fsanitize=${ESP_SANITIZE} -fno-omit-frame-pointer
-    -fno-sanitize-recover=all
+    -fno-sanitize-recover=all)
+  if(ESP_SANITIZE STREQUAL "thread")
     # Of fences. What ours order, atomics hand over.
-    $<$<AND:$<STREQUAL:${ESP_SANITIZE},thread>,$<CXX_COMPILER_ID:GNU>>:
-      -Wno-tsan>)
+    target_compile_options(esp_flags INTERFACE
+      $<$<CXX_COMPILER_ID:GNU>:-Wno-tsan>)
+  endif()
   target_link_options(esp_flags INTERFACE -fsanitize=${ESP_SANITIZE})
   # The rooms size their stacks by this: sanitized frames are larger.
   target_compile_definitions(esp_flags INTERFACE ESP_SANITIZED=1)
@@ -209,9 +211,11 @@ endif()
 
 add_library(esp_asio INTERFACE)
 target_compile_definitions(esp_asio INTERFACE
-  BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_NO_TS_EXECUTORS
+  BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_NO_TS_EXECUTORS)
+if(ESP_SANITIZE STREQUAL "thread")
   # Fences, which ThreadSanitizer does not know, around what Asio's locks order.
-  $<$<STREQUAL:${ESP_SANITIZE},thread>:BOOST_ASIO_DISABLE_FENCED_BLOCK>)
+  target_compile_definitions(esp_asio INTERFACE BOOST_ASIO_DISABLE_FENCED_BLOCK)
+endif()
 target_link_libraries(esp_asio INTERFACE Boost::headers Threads::Threads)
 
 add_library(esp_program_options INTERFACE)
