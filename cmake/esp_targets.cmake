@@ -120,13 +120,6 @@ if(ESP_BENCH)
       ${PROJECT_BINARY_DIR}/bench ${source})
     add_dependencies(benches bench_plugin_${plugin})
   endforeach()
-  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/plugins/*.cpp)
-  foreach(source IN LISTS sources)
-    cmake_path(GET source STEM plugin)
-    esp_plugin_target(bench_${plugin} ${plugin}
-      ${PROJECT_BINARY_DIR}/bench ${source})
-    add_dependencies(benches bench_${plugin})
-  endforeach()
 endif()
 
 # ------------------------------------------------------------ installation
