@@ -9,6 +9,7 @@
 -export([any_graph_of_erlang_tasks_keeps_its_promises/1]).
 -export([any_graph_of_native_tasks_keeps_its_promises/1]).
 -export([any_graph_across_homes_keeps_its_promises/1]).
+-export([keys_move_only_from_workers_that_go_and_to_those_that_come/1]).
 -export([no_queue_exceeds_its_windows/1]).
 
 -define(C_NODE, t_props).
@@ -30,6 +31,7 @@ all() ->
         any_graph_of_erlang_tasks_keeps_its_promises,
         any_graph_of_native_tasks_keeps_its_promises,
         any_graph_across_homes_keeps_its_promises,
+        keys_move_only_from_workers_that_go_and_to_those_that_come,
         no_queue_exceeds_its_windows
     ].
 
@@ -169,6 +171,48 @@ any_graph_of_native_tasks_keeps_its_promises(_) ->
 
 any_graph_across_homes_keeps_its_promises(_) ->
     holds(keeps_its_promises([vm, native]), 150).
+
+%% Of the Erlang half; of the native one see test/coop/dispatch_test.cpp.
+keys_move_only_from_workers_that_go_and_to_those_that_come(_) ->
+    holds(
+        ?FORALL(
+            {First, Second, Keys},
+            {workers(), workers(), proper_types:list(proper_types:term())},
+            begin
+                {Before, After} = {workers_of(Keys, First), workers_of(Keys, Second)},
+                lists:all(
+                    fun({Key, Worker}) ->
+                        case maps:get(Key, After) of
+                            Worker -> true;
+                            Other -> not (lists:member(Worker, Second) andalso
+                                lists:member(Other, First))
+                        end
+                    end,
+                    maps:to_list(Before)
+                )
+            end
+        ),
+        1000
+    ).
+
+workers() ->
+    ?LET(
+        {First, Rest},
+        {range(1, 9), proper_types:list(range(1, 9))},
+        unique([name(I) || I <- [First | Rest]])
+    ).
+
+workers_of(Keys, Workers) ->
+    %% the number of a worker's edge is of no account
+    Named = lists:zip(lists:seq(1, length(Workers)), Workers),
+    Dataflow = coop_dataflow:new({hash, all}, Named),
+    maps:from_list([
+        begin
+            {[Edge], _} = coop_dataflow:route(Key, Dataflow),
+            {Key, proplists:get_value(Edge, Named)}
+        end
+     || Key <- Keys
+    ]).
 
 %% All nodes see all data, and one of them stands still: what waits at a node is at
 %% most the windows of its edges, and at the head what the relaying VM may send. (Of

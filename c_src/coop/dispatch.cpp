@@ -41,8 +41,7 @@ dispatch::dispatch(dataflow how, std::span<const out_edge> out,
       named_.emplace(e.target, static_cast<std::uint32_t>(named_.size()));
 }
 
-std::span<const std::uint32_t> dispatch::choose(datum& d,
-                                                std::span<const out_edge> out) {
+void dispatch::choose_some(datum& d, std::span<const out_edge> out) {
   switch (how_.how) {
   case method::broadcast:
     break;
@@ -65,7 +64,6 @@ std::span<const std::uint32_t> dispatch::choose(datum& d,
     chosen_.front() = least_loaded(out);
     break;
   }
-  return chosen_;
 }
 
 // SplitMix64: unlike a shift register it has no state that it cannot leave.

@@ -30,9 +30,14 @@ public:
   // order; none only by `select`. Valid until the next call. Throws bad_result,
   // and what a task that `hash` or `select` goes by throws.
   std::span<const std::uint32_t> choose(datum& d,
-                                        std::span<const out_edge> out);
+                                        std::span<const out_edge> out) {
+    if (how_.how != dataflow::method::broadcast)
+      choose_some(d, out);
+    return chosen_;
+  }
 
 private:
+  void choose_some(datum& d, std::span<const out_edge> out);
   std::uint32_t random_below(std::size_t n) noexcept;
   std::uint32_t next_shuffled() noexcept;
   std::uint32_t least_loaded(std::span<const out_edge> out) noexcept;

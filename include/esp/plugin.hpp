@@ -10,6 +10,9 @@
 // parameter is any decodable type (codec.hpp), esp::term for any term. What
 // it returns goes downstream: a value is one result, esp::many<T> any number,
 // std::optional<T> none or one, void none; an outlet emits 0..n.
+// A function may also be what a node's dataflow goes by, {hash, Task} or
+// {select, Task}: it is called with each result of that node, and what it gives
+// is a key, or names of nodes.
 // A datum that does not decode ends the node with
 // {function_clause, [{Plugin, Task, [Datum], []}]}, an exception with
 // {{cpp_exception, Type, What}, Stacktrace}.
