@@ -47,6 +47,9 @@ struct message {
 
   message() = default;
   message(what k, datum v) : kind(k), value(std::move(v)) {}
+
+  static void* operator new(std::size_t size); // message_cache.cpp
+  static void operator delete(void* p) noexcept;
 };
 using message_ptr = std::unique_ptr<message>;
 
