@@ -19,6 +19,7 @@
 -export([relay_high_priority_data/2]).
 -export([call/3]).
 -export([flush/2]).
+-export([ask/2]).
 %% questions
 -export(['of'/1]).
 -export([head/1]).
@@ -28,7 +29,7 @@
 -type coop() :: coop_names:coop().
 -type address() :: coop_names:address().
 -type options() :: #{
-    receiver => pid() | atom() | {atom(), node()} | coop() | none,
+    receiver => pid() | atom() | {atom(), node()} | coop() | {demand, pid()} | none,
     node => atom(),
     name => atom(),
     window => pos_integer(),
@@ -37,6 +38,7 @@
     overload => coop_overload:policy(),
     dead_letter => pid() | atom() | {atom(), node()} | none,
     tag => term(),
+    batch => pos_integer(),
     start_timeout => timeout()
 }.
 -type relayed() ::
@@ -151,7 +153,8 @@ relay(Coop, Lane, Env, Datum, Timeout) ->
         {_, {error, _} = Error} -> Error
     end.
 
-%% @doc Sends data one by one, in order, with credit for many of them at once.
+%% @doc Sends data in order, with credit for many of them at once, and in as few
+%% messages.
 %% After an error those ahead of the one that it is about may have been sent.
 -spec relay_batch(address(), [term()]) -> relayed().
 relay_batch(Coop, Data) ->
@@ -242,6 +245,19 @@ await_marks(Ref, Seen, Deadline) ->
         {'$coop', flushed, Ref, _Total} -> await_marks(Ref, Seen + 1, Deadline);
         {'DOWN', Ref, process, _, Reason} -> {error, Reason}
     after left(Deadline) -> {error, timeout}
+    end.
+
+%% @doc Asks for so many results, beyond those asked for before, of a co-op whose
+%% receiver is `{demand, Pid}'; they go to Pid, as soon as they are there. Until
+%% then, results wait in the last tier, and with them a flush.
+-spec ask(address(), pos_integer()) -> ok | {error, noproc}.
+ask(Coop, N) when is_integer(N), N > 0 ->
+    case coop_names:head(Coop) of
+        undefined ->
+            {error, noproc};
+        Head ->
+            Head ! {'$coop', ask, N},
+            ok
     end.
 
 %%% Questions

@@ -22,7 +22,8 @@
     receiver := coop_receiver:destination(),
     overload := coop_overload:policy(),
     dead_letter := coop_dead_letter:destination(),
-    tag := none | {tag, term()}
+    tag := coop_results:tag(),
+    batch := coop_results:batch()
 }.
 
 %% @doc What tells a restart of a co-op from the start of another one.

@@ -135,16 +135,14 @@ take(Atomics, Units, Credit) when Credit >= Units ->
 take(_Atomics, _Units, _Credit) ->
     false.
 
-%% A lone datum carries what it was charged, which is less than its cost if that
-%% is more than most/1; several never cost that much together.
+%% A datum carries what it was charged, which is less than its cost if that is
+%% more than most/1; several go in one message.
 deliver(Head, Lane, HeadEdge, Env, [{Datum, _Cost}], Charge) ->
     Head ! {'$coop', kind(Lane), HeadEdge, Charge, Env, Datum},
     ok;
-deliver(Head, Lane, HeadEdge, Env, Data, _Charge) ->
-    Kind = kind(Lane),
-    lists:foreach(
-        fun({Datum, Cost}) -> Head ! {'$coop', Kind, HeadEdge, Cost, Env, Datum} end, Data
-    ).
+deliver(Head, relay, HeadEdge, Env, Data, Charge) ->
+    Head ! {'$coop', batch, HeadEdge, Charge, Env, [Datum || {Datum, _Cost} <- Data]},
+    ok.
 
 kind(relay) -> data;
 kind(priority) -> priority.

@@ -45,6 +45,8 @@
     nodes :: [{atom(), pid()}],
     edges :: [{atom(), atom()}],
     switches :: #{reference() => pid()},
+    %% of a receiver {demand, Pid}, who is watched
+    demand :: none | {reference(), coop_demand:demand()},
     %% the senders attached, each of which is watched
     relays = #{} :: #{reference() => {pid(), relay | priority | edge, coop_edges:edge()}},
     next_edge :: coop_edges:edge()
@@ -126,9 +128,13 @@ run(Switch, Parent, Spec, Wiring) ->
             nodes = Nodes,
             edges = Pairs,
             switches = Watched,
+            demand = demand(maps:get(receiver, Spec)),
             next_edge = length(Pairs) + length(Out) + 1
         }
     }).
+
+demand({demand, Pid}) -> {monitor(process, Pid), coop_demand:new()};
+demand(_Receiver) -> none.
 
 -spec handle_datum(term(), coop_process:env(), #head{}) -> {[coop_process:out()], #head{}}.
 handle_datum(Datum, Env, Head = #head{entries = Entries}) ->
@@ -150,6 +156,15 @@ handle_control({'$coop', attach, Pid, Theirs, Kind}, Edges, Head) when
     {ok, coop_edges:add_in(Edge, Pid, Theirs, Units, Edges), Head#head{
         relays = Relays#{Monitor => {Pid, Kind, Edge}}, next_edge = Edge + 1
     }};
+handle_control({'$coop', ask, N}, Edges, Head = #head{demand = {Ref, Demand}}) when
+    is_integer(N), N > 0
+->
+    {ok, Edges, Head#head{demand = {Ref, coop_demand:ask(N, Demand)}}};
+handle_control({'$coop', want, Node, Edge, N}, Edges, Head = #head{demand = {Ref, Demand}}) ->
+    {ok, Edges, Head#head{demand = {Ref, coop_demand:want(Node, Edge, N, Demand)}}};
+handle_control({'DOWN', Ref, process, _Pid, _}, Edges, Head = #head{demand = {Ref, Demand}}) ->
+    %% what it is sent is gone at once
+    {ok, Edges, Head#head{demand = {Ref, coop_demand:ask(infinity, Demand)}}};
 handle_control({'DOWN', Ref, process, _Pid, Reason}, _Edges, Head = #head{parent = Ref}) ->
     {stop, Reason, Head};
 handle_control({'DOWN', Ref, process, _Pid, Reason}, Edges, Head) ->
@@ -167,12 +182,15 @@ credit(priority, _Head) -> ?PRIORITY_CREDIT;
 credit(edge, #head{window = Window}) -> Window.
 
 -spec is_ours(reference(), #head{}) -> boolean().
+is_ours(Ref, #head{demand = {Ref, _}}) ->
+    true;
 is_ours(Ref, #head{parent = Parent, switches = Switches, relays = Relays}) ->
     Ref =:= Parent orelse is_map_key(Ref, Switches) orelse is_map_key(Ref, Relays).
 
 -spec info(#head{}) -> map().
-info(#head{name = Name, nodes = Nodes, edges = Edges, switches = Switches, relays = Relays}) ->
-    #{
+info(Head = #head{name = Name, nodes = Nodes, edges = Edges, switches = Switches}) ->
+    Relays = Head#head.relays,
+    Info = #{
         role => head,
         registered => Name,
         nodes => Nodes,
@@ -180,7 +198,11 @@ info(#head{name = Name, nodes = Nodes, edges = Edges, switches = Switches, relay
         switches => maps:values(Switches),
         home => node(),
         relays => length([Pid || {Pid, relay, _Edge} <- maps:values(Relays)])
-    }.
+    },
+    case Head#head.demand of
+        none -> Info;
+        {_Ref, Demand} -> Info#{demand => coop_demand:describe(Demand)}
+    end.
 
 -spec get_state(#head{}) -> map().
 get_state(Head) ->

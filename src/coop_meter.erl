@@ -1,7 +1,7 @@
 %% Credit on behalf of plain processes of this VM. A process that receives a
 %% co-op's results knows nothing of credit, so the nodes that send to it ask
 %% here, half a window at a time, and are answered when the receiver's queue is
-%% no longer than that.
+%% no longer than that, in messages: with batches it is fewer of them.
 %%
 %% A receiver that itself waits in `coop', for credit or a flush or a reply,
 %% cannot empty its queue meanwhile: it is granted for, or it would wait for
@@ -23,7 +23,7 @@
 -define(FIRST_LOOK, 1).
 -define(LAST_LOOK, 64).
 
--type ask() :: {Sender :: pid(), coop_edges:edge(), pos_integer()}.
+-type ask() :: {Sender :: pid(), coop_edges:edge(), pos_integer(), Queue :: pos_integer()}.
 -record(state, {
     %% by receiver, those who wait and how long until the next look
     waiting = #{} :: #{pid() => {[ask()], pos_integer()}}
@@ -47,8 +47,8 @@ handle_cast(Message, State) ->
     {noreply, State}.
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
-handle_info({'$coop', meter, Sender, Edge, To, Units}, State) ->
-    Ask = {Sender, Edge, Units},
+handle_info({'$coop', meter, Sender, Edge, To, Units, Queue}, State) ->
+    Ask = {Sender, Edge, Units, Queue},
     case whereis_receiver(To) of
         undefined ->
             grant(Ask),
@@ -96,14 +96,14 @@ wait(Pid, Asks, Delay, State = #state{waiting = Waiting}) ->
     erlang:send_after(Delay, self(), {look, Pid}),
     State#state{waiting = Waiting#{Pid => {Asks, Delay}}}.
 
-grant({Sender, Edge, Units}) ->
+grant({Sender, Edge, Units, _Queue}) ->
     Sender ! {'$coop', credit, Edge, Units},
     ok.
 
 %% What a dead process is sent is gone at once.
-may_have(Pid, {_Sender, _Edge, Units}) ->
+may_have(Pid, {_Sender, _Edge, _Units, Queue}) ->
     case process_info(Pid, message_queue_len) of
-        {message_queue_len, Length} when Length > Units -> waits_for_us(Pid);
+        {message_queue_len, Length} when Length > Queue -> waits_for_us(Pid);
         _ -> true
     end.
 

@@ -78,7 +78,7 @@ reason(throw, Reason, Stack) -> {{nocatch, Reason}, Stack}.
 
 run(Switch, Node, State, Spec, #{head := Head, in := In, out := Out, last_tier := LastTier}) ->
     #{name := Name, task := Task, flush := Flush, dataflow := Method} = Node,
-    #{window := Window, receiver := To} = Spec,
+    #{window := Window, receiver := To, tag := Tag, batch := Batch} = Spec,
     Edges1 = lists:foldl(
         fun({Edge, Pid}, Acc) -> coop_edges:add_in(Edge, Pid, Edge, Window, Acc) end,
         coop_edges:new(),
@@ -91,7 +91,7 @@ run(Switch, Node, State, Spec, #{head := Head, in := In, out := Out, last_tier :
     ),
     {Sink, Receiver, Edges3} =
         case Out of
-            [] -> coop_receiver:attach(To, Window, Edges2);
+            [] -> coop_receiver:attach(To, Window, Batch, Edges2);
             _ -> {none, coop_receiver:none(), Edges2}
         end,
     Switch ! {'$coop', wired, self()},
@@ -100,8 +100,7 @@ run(Switch, Node, State, Spec, #{head := Head, in := In, out := Out, last_tier :
         parent => Switch,
         head => Head,
         edges => Edges3,
-        sink => Sink,
-        tag => maps:get(tag, Spec),
+        results => coop_results:set_sink(Sink, coop_results:new(Head, Tag, Batch)),
         last_tier => LastTier,
         dead_letter => maps:get(dead_letter, Spec),
         max_queue => maps:get(max_queue, Spec),
@@ -164,7 +163,7 @@ route(Result, Env, Node = #node{dataflow = Dataflow}) ->
 %%% Control and manners
 
 -spec handle_control(term(), coop_edges:edges(), #node{}) ->
-    {sink, coop_process:sink(), coop_edges:edges(), #node{}}
+    {sink, coop_results:sink(), coop_edges:edges(), #node{}}
     | {stop, term(), #node{}}
     | unhandled.
 handle_control({'$coop', stop, Reason}, _Edges, Node) ->

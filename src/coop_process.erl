@@ -22,7 +22,7 @@
 -export([system_replace_state/2]).
 -export([system_code_change/4]).
 -export([format_status/2]).
--export_type([out/0, env/0, barrier/0, sink/0]).
+-export_type([out/0, env/0, barrier/0]).
 
 %% How many messages may be drained between two data: without a limit, many
 %% senders could keep a process from ever working.
@@ -33,18 +33,10 @@
 %% What a datum or a barrier gave: for an edge, for whichever is the least loaded
 %% by then, or for the co-op's receiver.
 -type out() :: {coop_edges:edge() | any | result, env(), term()}.
-%% Where results that leave the co-op go. `edge': along out edge 0, whose
-%% messages name `HeadEdge'; `metered': plain, but by the credit of
-%% edge 0, which comes by halves of a window.
--type sink() ::
-    none
-    | {send, pid() | {atom(), node()}}
-    | {metered, pid() | {atom(), node()}, Half :: pos_integer()}
-    | {edge, HeadEdge :: coop_edges:edge()}.
 -type entry() :: out() | {barrier, coop_edges:edge(), barrier()} | {flushed, barrier()}.
 -type control() ::
     {ok, coop_edges:edges(), State :: term()}
-    | {sink, sink(), coop_edges:edges(), State :: term()}
+    | {sink, coop_results:sink(), coop_edges:edges(), State :: term()}
     | {stop, Reason :: term(), State :: term()}
     | unhandled.
 
@@ -87,8 +79,7 @@
     %% edges whose barrier has come, with what came behind it
     held = #{} :: #{coop_edges:edge() => queue:queue()},
     outbox = [] :: [entry()],
-    sink = none :: sink(),
-    tag = none :: none | {tag, term()},
+    results :: coop_results:results(),
     last_tier :: non_neg_integer(),
     in = 0 :: non_neg_integer(),
     out = 0 :: non_neg_integer(),
@@ -112,8 +103,7 @@ enter_loop(Module, Options) ->
         parent = Parent,
         head = maps:get(head, Options, undefined),
         edges = Edges,
-        sink = maps:get(sink, Options, none),
-        tag = maps:get(tag, Options, none),
+        results = maps:get(results, Options, coop_results:new(undefined, none, none)),
         last_tier = maps:get(last_tier, Options, 0),
         overload = maps:get(overload, Options, block),
         dead_letter = maps:get(dead_letter, Options, none),
@@ -149,10 +139,20 @@ loop(P = #process{status = running, outbox = [], edges = Edges}) ->
 loop(P) ->
     await(P).
 
-await(P) ->
-    receive
-        {system, From, Request} -> system(Request, From, P);
-        Message -> loop(accept(Message, P))
+%% Before it waits, results do no longer.
+await(P = #process{results = Results}) ->
+    case coop_results:may_pause(Results) of
+        false ->
+            receive
+                {system, From, Request} -> system(Request, From, P);
+                Message -> loop(accept(Message, P))
+            end;
+        true ->
+            receive
+                {system, From, Request} -> system(Request, From, P);
+                Message -> loop(accept(Message, P))
+            after 0 -> await(P#process{results = coop_results:pause(Results)})
+            end
     end.
 
 drain(0, P) ->
@@ -199,6 +199,8 @@ accept(Message, P) ->
 
 accept_ours({'$coop', data, _Edge, _Units, _Env, _Datum} = Item, P) ->
     admit(Item, P);
+accept_ours({'$coop', batch, Edge, Units, Env, Data}, P) ->
+    accept_batch(Data, Edge, Units, Env, P);
 accept_ours({'$coop', barrier, _Edge, _Barrier} = Item, P) ->
     enqueue(Item, P);
 accept_ours({'$coop', flush, _Barrier} = Item, P) ->
@@ -209,7 +211,7 @@ accept_ours({'$coop', priority, _Edge, _Units, _Env, _Datum} = Item, P) ->
 accept_ours({'$coop', credit, Edge, Units}, P = #process{edges = Edges}) when
     is_integer(Units), Units >= 0
 ->
-    send_outbox(P#process{edges = coop_edges:grant(Edge, Units, Edges)});
+    send_outbox(granted(Edge, Units, P#process{edges = coop_edges:grant(Edge, Units, Edges)}));
 %% for those who relay; and what a VM that does has refused in our name
 accept_ours({'$coop', overload, _Edge, _IsOver}, P) ->
     P;
@@ -227,6 +229,19 @@ accept_ours({'$coop', attach, Pid, Theirs, _} = Message, P = #process{overload =
     P2;
 accept_ours(Message, P) ->
     control(Message, P).
+
+%% The last of them has the credit.
+accept_batch([], _Edge, _Units, _Env, P) ->
+    P;
+accept_batch([Datum], Edge, Units, Env, P) ->
+    admit({'$coop', data, Edge, Units, Env, Datum}, P);
+accept_batch([Datum | Rest], Edge, Units, Env, P) ->
+    accept_batch(Rest, Edge, Units, Env, admit({'$coop', data, Edge, 0, Env, Datum}, P)).
+
+granted(0, Units, P = #process{results = Results}) ->
+    P#process{results = coop_results:grant(Units, Results)};
+granted(_Edge, _Units, P) ->
+    P.
 
 %% A plain message has no credit, so it is the one kind of datum that can be too
 %% many. Its size is asked for only here.
@@ -332,7 +347,8 @@ control(Message, P = #process{module = Module, state = State, edges = Edges}) ->
         {ok, Edges2, State2} ->
             send_outbox(P#process{edges = Edges2, state = State2});
         {sink, Sink, Edges2, State2} ->
-            send_outbox(P#process{sink = Sink, edges = Edges2, state = State2});
+            Results = coop_results:set_sink(Sink, P#process.results),
+            send_outbox(P#process{results = Results, edges = Edges2, state = State2});
         {stop, Reason, State2} ->
             terminate(Reason, P#process{state = State2});
         unhandled ->
@@ -371,8 +387,14 @@ take({'$coop', flush, Barrier}, P) ->
 
 datum(Datum, Env, P = #process{module = Module, state = State, in = In}) ->
     P2 = debug({in, Datum}, P#process{in = In + 1}),
-    {Outs, State2} = Module:handle_datum(Datum, Env, State),
-    emit(Outs, P2#process{state = State2}).
+    try Module:handle_datum(Datum, Env, State) of
+        {Outs, State2} -> emit(Outs, P2#process{state = State2})
+    catch
+        Class:Reason:Stack ->
+            %% what was made before this
+            _ = coop_results:pause(P#process.results),
+            erlang:raise(Class, Reason, Stack)
+    end.
 
 %% Barriers come in one order on every edge, since the head passes them on one
 %% after the other: when all edges have brought one, it is the same one.
@@ -414,6 +436,7 @@ send_outbox(P = #process{outbox = []}) ->
 send_outbox(P = #process{outbox = [Entry | Rest]}) ->
     case send(Entry, P) of
         blocked -> P;
+        {blocked, P2} -> P2;
         P2 -> send_outbox(P2#process{outbox = Rest})
     end.
 
@@ -425,9 +448,16 @@ send({result, Env, Value}, P) ->
 send({barrier, Edge, Barrier}, P = #process{edges = Edges}) ->
     coop_edges:receiver(Edge, Edges) ! {'$coop', barrier, Edge, Barrier},
     P;
-send({flushed, {Caller, Ref}}, P = #process{last_tier = Total}) ->
-    Caller ! {'$coop', flushed, Ref, Total},
-    P;
+send({flushed, {Caller, Ref}}, P = #process{last_tier = Total, results = Results}) ->
+    Results2 = coop_results:pause(Results),
+    case coop_results:is_empty(Results2) of
+        true ->
+            Caller ! {'$coop', flushed, Ref, Total},
+            P#process{results = Results2};
+        %% until they have been asked for
+        false ->
+            {blocked, P#process{results = Results2}}
+    end;
 send({any, Env, Value}, P = #process{edges = Edges}) ->
     case coop_edges:least_loaded(Edges) of
         {ok, Edge, Edges2} -> send({Edge, Env, Value}, P#process{edges = Edges2});
@@ -444,28 +474,12 @@ send({Edge, Env, Value}, P = #process{edges = Edges}) ->
             lose(Value, noproc, P)
     end.
 
-send_result(_Env, Value, P = #process{sink = none}) ->
-    sent(Value, none, P);
-send_result(_Env, Value, P = #process{sink = {send, To}}) ->
-    To ! tagged(Value, P),
-    sent(Value, To, P);
-send_result(Env, Value, P = #process{sink = Sink, edges = Edges}) ->
-    case {coop_edges:take(0, Edges), Sink} of
-        {full, _} ->
-            blocked;
-        {none, _} ->
-            lose(tagged(Value, P), noproc, P);
-        {{ok, Pid, Edges2}, {edge, HeadEdge}} ->
-            Pid ! {'$coop', data, HeadEdge, 1, Env, tagged(Value, P)},
-            sent(Value, Pid, P#process{edges = Edges2});
-        {{ok, Meter, Edges2}, {metered, To, Half}} ->
-            To ! tagged(Value, P),
-            coop_edges:credit(0, Edges2) rem Half =:= 0 andalso coop_receiver:ask(To, Meter, Half),
-            sent(Value, To, P#process{edges = Edges2})
+send_result(Env, Value, P = #process{edges = Edges, results = Results}) ->
+    case coop_results:put(Env, Value, Edges, Results) of
+        {blocked, Results2} -> {blocked, P#process{results = Results2}};
+        lost -> lose(coop_results:tagged(Value, Results), noproc, P);
+        {To, Edges2, Results2} -> sent(Value, To, P#process{edges = Edges2, results = Results2})
     end.
-
-tagged(Value, #process{tag = none}) -> Value;
-tagged(Value, #process{tag = {tag, Tag}}) -> {Tag, Value}.
 
 sent(_Value, _To, P = #process{debug = [], out = Out}) ->
     P#process{out = Out + 1};
@@ -593,6 +607,7 @@ format_status(normal, [_Dictionary, _SysState, Parent, Debug, P]) ->
     ].
 
 -spec terminate(term(), #process{}) -> no_return().
-terminate(Reason, #process{module = Module, state = State}) ->
+terminate(Reason, #process{module = Module, state = State, results = Results}) ->
+    _ = coop_results:pause(Results),
     ok = Module:terminate(Reason, State),
     exit(Reason).

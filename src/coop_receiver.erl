@@ -5,17 +5,17 @@
 -module(coop_receiver).
 
 -export([none/0]).
--export([attach/3]).
+-export([attach/4]).
 -export([handle/3]).
 -export([is_ours/2]).
 -export([info/1]).
--export([ask/3]).
+-export([ask/4]).
 
--type destination() :: none | {pid, pid()} | {name, atom(), node()} | {coop, pid()}.
+-type destination() :: none | {pid, pid()} | {name, atom(), node()} | {coop, pid()} | {demand, pid()}.
 -record(receiver, {
     monitor :: undefined | reference(),
     to :: undefined | pid() | {atom(), node()},
-    kind = none :: none | coop | metered | unmetered | gone
+    kind = none :: none | coop | metered | unmetered | demand | gone
 }).
 -opaque receiver() :: #receiver{}.
 -export_type([receiver/0, destination/0]).
@@ -25,11 +25,13 @@ none() ->
     #receiver{}.
 
 %% @doc No credit is there yet, so results wait until the other side answers.
--spec attach(destination(), pos_integer(), coop_edges:edges()) ->
-    {coop_process:sink(), receiver(), coop_edges:edges()}.
-attach(none, _Window, Edges) ->
+-spec attach(destination(), pos_integer(), coop_results:batch(), coop_edges:edges()) ->
+    {coop_results:sink(), receiver(), coop_edges:edges()}.
+attach(none, _Window, _Batch, Edges) ->
     {none, none(), Edges};
-attach({coop, Head}, _Window, Edges) ->
+attach({demand, Pid}, _Window, _Batch, Edges) ->
+    {{demand, Pid}, #receiver{to = Pid, kind = demand}, Edges};
+attach({coop, Head}, _Window, _Batch, Edges) ->
     Monitor = monitor(process, Head),
     Head ! {'$coop', attach, self(), 0, edge},
     {
@@ -37,32 +39,38 @@ attach({coop, Head}, _Window, Edges) ->
         #receiver{monitor = Monitor, to = Head, kind = coop},
         coop_edges:add_out(0, Head, 0, Edges)
     };
-attach({pid, Pid}, Window, Edges) ->
-    meter(Pid, {coop_meter, node(Pid)}, Window, Edges);
-attach({name, Name, Node}, Window, Edges) ->
-    meter({Name, Node}, {coop_meter, Node}, Window, Edges).
+attach({pid, Pid}, Window, Batch, Edges) ->
+    meter(Pid, {coop_meter, node(Pid)}, Window, Batch, Edges);
+attach({name, Name, Node}, Window, Batch, Edges) ->
+    meter({Name, Node}, {coop_meter, Node}, Window, Batch, Edges).
 
 %% Credit comes by halves of the window; two are asked for at first, and one
 %% more each time that one is used up.
-meter(To, Meter, Window, Edges) ->
+meter(To, Meter, Window, Batch, Edges) ->
     Half = max(1, Window div 2),
+    Queue =
+        case Batch of
+            none -> Half;
+            N -> max(1, Half div N)
+        end,
     Monitor = monitor(process, Meter),
-    ask(To, Meter, Half),
-    ask(To, Meter, Half),
+    ask(To, Meter, Half, Queue),
+    ask(To, Meter, Half, Queue),
     {
         {metered, To, Half},
         #receiver{monitor = Monitor, to = To, kind = metered},
         coop_edges:add_out(0, Meter, 0, Edges)
     }.
 
--spec ask(pid() | {atom(), node()}, pid() | {atom(), node()}, pos_integer()) -> ok.
-ask(To, Meter, Units) ->
-    Meter ! {'$coop', meter, self(), 0, To, Units},
+%% @doc For so many units, once no more than `Queue' messages wait there.
+-spec ask(pid() | {atom(), node()}, pid() | {atom(), node()}, pos_integer(), pos_integer()) -> ok.
+ask(To, Meter, Units, Queue) ->
+    Meter ! {'$coop', meter, self(), 0, To, Units, Queue},
     ok.
 
 %% @doc A control message about the receiver.
 -spec handle(term(), coop_edges:edges(), receiver()) ->
-    {sink, coop_process:sink(), coop_edges:edges(), receiver()} | unhandled.
+    {sink, coop_results:sink(), coop_edges:edges(), receiver()} | unhandled.
 handle({'$coop', attached, 0, HeadEdge, Units, _Rule}, Edges, Receiver = #receiver{kind = coop}) ->
     {sink, {edge, HeadEdge}, coop_edges:grant(0, Units, Edges), Receiver};
 handle({'DOWN', Ref, process, _, _}, Edges, Receiver = #receiver{monitor = Ref}) ->

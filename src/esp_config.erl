@@ -16,7 +16,8 @@
     max_queue_bytes := pos_integer(),
     overload := coop_overload:policy(),
     dead_letter := coop_dead_letter:destination(),
-    tag := none | {tag, term()},
+    tag := coop_results:tag(),
+    batch := coop_results:batch(),
     start_timeout := timeout()
 }.
 -type c_node_options() :: #{
@@ -36,7 +37,7 @@
 %%% coop:start_link/2
 
 %% What is known, and will be answered by a later release.
--define(NOT_YET, [restart, batch, instances, dataflow, stand_in]).
+-define(NOT_YET, [restart, instances, dataflow, stand_in]).
 
 -spec coop(map()) -> {ok, coop_options()} | error().
 coop(Options) when is_map(Options) ->
@@ -50,6 +51,7 @@ coop(Options) when is_map(Options) ->
         overload => block,
         dead_letter => none,
         tag => none,
+        batch => none,
         start_timeout => 10_000
     },
     check_all(Options, Defaults, fun coop_option/2);
@@ -78,6 +80,8 @@ coop_option(dead_letter, {Name, Node}) when is_atom(Name), is_atom(Node) ->
     {ok, {name, Name, Node}};
 coop_option(dead_letter, Name) when is_atom(Name), Name =/= undefined ->
     {ok, {name, Name, node()}};
+coop_option(batch, N) when is_integer(N), N > 0, N < 1 bsl 31 ->
+    {ok, N};
 coop_option(tag, Tag) ->
     {ok, {tag, Tag}};
 coop_option(start_timeout, Timeout) ->
@@ -96,8 +100,8 @@ receiver(Pid) when is_pid(Pid) ->
         {ok, _} -> {ok, {coop, Pid}};
         error -> {ok, {pid, Pid}}
     end;
-receiver({demand, _}) ->
-    {error, {unsupported, {receiver, demand}}};
+receiver({demand, Pid}) when is_pid(Pid) ->
+    {ok, {demand, Pid}};
 receiver({Name, Node}) when is_atom(Name), is_atom(Node) ->
     {ok, {name, Name, Node}};
 receiver(Name) when is_atom(Name), Name =/= undefined ->
@@ -128,7 +132,8 @@ spec(Template, Options) ->
                     overload,
                     receiver,
                     dead_letter,
-                    tag
+                    tag,
+                    batch
                 ],
                 Options
             ),

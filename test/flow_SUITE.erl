@@ -1,5 +1,5 @@
-%% What becomes of data that are too many: dead letters, and the policies of
-%% `overload'. Each case runs on co-ops of two nodes, `a' and `z', in every
+%% How data enter and leave: dead letters, the policies of `overload', results in
+%% batches and by demand. Each case runs on co-ops of two nodes, `a' and `z', in every
 %% combination of homes.
 -module(flow_SUITE).
 
@@ -31,7 +31,20 @@ groups() ->
         drop_oldest_keeps_the_newest,
         drop_oldest_counts_bytes_too,
         a_call_whose_datum_is_dropped_hears_of_it,
-        sojourn_drops_what_has_waited
+        sojourn_drops_what_has_waited,
+        results_come_in_batches_in_order,
+        a_batch_that_is_not_full_does_not_wait,
+        a_batch_carries_the_tag_once,
+        a_batch_is_sent_before_the_mark_of_a_flush,
+        a_receiver_that_never_reads_gets_few_batches,
+        a_batch_to_a_coop_is_one_datum,
+        a_batch_survives_its_node,
+        results_wait_until_asked_for,
+        results_are_asked_for_in_batches,
+        nodes_of_the_last_tier_share_what_is_asked_for,
+        results_for_one_who_asked_and_died_go_nowhere,
+        a_coop_that_nobody_may_ask_ignores_it,
+        a_receiver_on_a_vm_without_erlangsp_is_unmetered
     ],
     [{G, [], Cases} || {group, G} <- all()].
 
@@ -71,6 +84,8 @@ one(vm, Name) ->
             receive
                 {go, D} -> {N + 1, D}
             end;
+        (_, crash) ->
+            error(crash);
         (N, D) ->
             {N + 1, D}
     end,
@@ -393,3 +408,262 @@ sojourn_drops_what_has_waited(Config) ->
     #{overload := {sojourn, 100}, overloaded := 11, dropped := 11} = coop:info(Coop),
     eventually(soon_enough, fun() -> coop:call(Coop, 1, ?LIMIT) =:= {ok, 1} end),
     stop(Coop).
+
+%%% Batches
+
+results_come_in_batches_in_order(Config) ->
+    Coop = start(Config, #{batch => 10}),
+    Z = pid(Coop, z),
+    ok = sys:suspend(Z),
+    ok = coop:relay_batch(Coop, lists:seq(1, 95)),
+    eventually(all_there, fun() -> maps:get(queue, info(Coop, z)) =:= 95 end),
+    ok = sys:resume(Z),
+    Batches = take(10),
+    Batches = [{coop_batch, Coop, lists:seq(I, min(95, I + 9))} || I <- lists:seq(1, 95, 10)],
+    #{out := 95} = info(Coop, z),
+    stop(Coop),
+    {error, {bad_option, {batch, 0}}} =
+        coop:start_link(coop_flow:pipeline(two(Config)), #{batch => 0}).
+
+a_batch_that_is_not_full_does_not_wait(Config) ->
+    Coop = start(Config, #{batch => 1000}),
+    [
+        begin
+            ok = coop:relay_data(Coop, I),
+            [{coop_batch, Coop, [I]}] = take(1)
+        end
+     || I <- [1, 2, 3]
+    ],
+    {ok, 4} = coop:call(Coop, 4, ?LIMIT),
+    stop(Coop).
+
+a_batch_carries_the_tag_once(Config) ->
+    Coop = start(Config, #{batch => 5, tag => {my, tag}}),
+    ok = coop:relay_data(Coop, 1),
+    [{{my, tag}, {coop_batch, Coop, [1]}}] = take(1),
+    stop(Coop).
+
+a_batch_is_sent_before_the_mark_of_a_flush(Config) ->
+    Coop = start(Config, #{batch => 70, window => 50}),
+    N = 3000,
+    ok = coop:relay_batch(Coop, lists:seq(1, N)),
+    ok = coop:flush(Coop, ?LIMIT),
+    Results = unbatched(Coop, mailbox()),
+    Results = lists:seq(1, N),
+    stop(Coop).
+
+unbatched(Coop, Messages) ->
+    lists:append([
+        begin
+            {coop_batch, Coop, Results} = M,
+            Results
+        end
+     || M <- Messages
+    ]).
+
+%% The meter counts messages, and is told how many results each may be.
+a_receiver_that_never_reads_gets_few_batches(Config) ->
+    Receiver = spawn_link(fun() -> read_when_told() end),
+    Coop = start(Config, #{batch => 50, window => 100, receiver => Receiver}),
+    Self = self(),
+    Relayer = spawn_monitor(fun() ->
+        ok = coop:relay_batch(Coop, lists:seq(1, 20_000)),
+        Self ! relayed
+    end),
+    eventually(no_credit, fun() ->
+        {current_stacktrace, Stack} = process_info(element(1, Relayer), current_stacktrace),
+        lists:keymember(coop_credit, 1, Stack)
+    end),
+    {message_queue_len, Length} = process_info(Receiver, message_queue_len),
+    {true, Length} = {Length =< 200, Length},
+    Receiver ! {read, self()},
+    normal = down(element(2, Relayer)),
+    ok = coop:flush(Coop, ?LIMIT),
+    Receiver ! {stop, self()},
+    [relayed, {read, All}] = take(2),
+    Results = unbatched(Coop, All),
+    Results = lists:seq(1, 20_000),
+    stop(Coop).
+
+read_when_told() ->
+    receive
+        {read, _} -> read([])
+    end.
+
+read(All) ->
+    receive
+        {stop, Pid} -> Pid ! {read, lists:reverse(All)};
+        Message -> read([Message | All])
+    end.
+
+%% Credit is for results: a batch larger than the other's window goes in parts.
+a_batch_to_a_coop_is_one_datum(Config) ->
+    Next = start(Config, #{window => 10}),
+    Coop = start(Config, #{batch => 100, receiver => Next, tag => t}),
+    N = 2000,
+    ok = coop:relay_batch(Coop, lists:seq(1, N)),
+    ok = coop:flush(Coop, ?LIMIT),
+    ok = coop:flush(Next, ?LIMIT),
+    Messages = [M || {t, M} <- mailbox()],
+    Results = unbatched(Coop, Messages),
+    Results = lists:seq(1, N),
+    10 = lists:max([length(Rs) || {coop_batch, _, Rs} <- Messages]),
+    stop(Coop),
+    stop(Next).
+
+%% A task of a VM that is killed by a signal cannot, as it does not trap.
+a_batch_survives_its_node(Config) ->
+    Coop = start(Config, #{batch => 100}),
+    Z = pid(Coop, z),
+    ok = sys:suspend(Z),
+    {_, Home} = proplists:get_value(homes, Config),
+    Last =
+        case Home of
+            native -> {wait, self()};
+            vm -> crash
+        end,
+    %% `a' must not wait
+    [Z ! D || D <- lists:seq(1, 5) ++ [Last]],
+    ok = sys:resume(Z),
+    case Home of
+        native ->
+            receive
+                {waiting, Z} -> exit(Z, boom)
+            after ?LIMIT -> ct:fail(gate_not_reached)
+            end;
+        vm ->
+            ok
+    end,
+    [{'EXIT', Coop, _}, {coop_batch, Coop, [1, 2, 3, 4, 5]}] = lists:keysort(1, take(2)).
+
+%%% Demand
+
+results_wait_until_asked_for(Config) ->
+    Coop = start(Config, #{receiver => {demand, self()}}),
+    [ok = coop:relay_data(Coop, I) || I <- lists:seq(1, 10)],
+    eventually(one_ready, fun() -> demand(Coop) =:= #{asked => 0, ready => 1} end),
+    {error, timeout} = coop:flush(Coop, 0),
+    [] = mailbox(),
+    ok = coop:ask(Coop, 3),
+    [1, 2, 3] = take(3),
+    ok = coop:ask(Coop, 2),
+    ok = coop:ask(Coop, 2),
+    [4, 5, 6, 7] = take(4),
+    eventually(one_ready, fun() -> demand(Coop) =:= #{asked => 0, ready => 1} end),
+    [] = mailbox(),
+    ok = coop:ask(Coop, 100),
+    [8, 9, 10, {'$coop', flushed, _, 1}] = take(4),
+    ok = coop:flush(Coop, ?LIMIT),
+    #{asked := 97, ready := 0} = demand(Coop),
+    [ok = coop:relay_data(Coop, I) || I <- [11, 12]],
+    [11, 12] = take(2),
+    {ok, x} = coop:call(Coop, x, ?LIMIT),
+    #{receiver := {demand, Self}} = info(Coop, z),
+    Self = self(),
+    stop(Coop).
+
+demand(Coop) ->
+    maps:get(demand, coop:info(Coop)).
+
+results_are_asked_for_in_batches(Config) ->
+    Coop = start(Config, #{receiver => {demand, self()}, batch => 20, tag => t}),
+    ok = coop:relay_batch(Coop, lists:seq(1, 50)),
+    eventually(batch_ready, fun() -> demand(Coop) =:= #{asked => 0, ready => 20} end),
+    ok = coop:ask(Coop, 5),
+    [{t, {coop_batch, Coop, [1, 2, 3, 4, 5]}}] = take(1),
+    eventually(batch_ready, fun() -> demand(Coop) =:= #{asked => 0, ready => 20} end),
+    ok = coop:ask(Coop, 100),
+    ok = coop:flush(Coop, ?LIMIT),
+    Rest = unbatched(Coop, [M || {t, M} <- mailbox()]),
+    Rest = lists:seq(6, 50),
+    stop(Coop).
+
+nodes_of_the_last_tier_share_what_is_asked_for(Config) ->
+    process_flag(trap_exit, true),
+    {First, Last} = proplists:get_value(homes, Config),
+    Label = fun(Name) ->
+        case Last of
+            native -> coop:native(Name, counting, labels, #{args => Name});
+            vm -> coop:task(Name, fun(S, D) -> {S, {Name, D}} end, #{})
+        end
+    end,
+    {ok, Coop} = coop:start_link(
+        coop_flow:fanout(one(First, a), [Label(x), Label(y)], none),
+        #{node => ?C_NODE, receiver => {demand, self()}, batch => 20}
+    ),
+    N = 100,
+    ok = coop:relay_batch(Coop, lists:seq(1, N)),
+    eventually(both_ready, fun() -> demand(Coop) =:= #{asked => 0, ready => 40} end),
+    ok = coop:ask(Coop, 20),
+    Halves = unbatched(Coop, take(2)),
+    10 = length([D || {x, D} <- Halves]),
+    10 = length([D || {y, D} <- Halves]),
+    ok = coop:ask(Coop, 1000),
+    ok = coop:flush(Coop, ?LIMIT),
+    All = Halves ++ unbatched(Coop, mailbox()),
+    [
+        begin
+            Of = [D || {Name, D} <- All, Name =:= Each],
+            Of = lists:seq(1, N)
+        end
+     || Each <- [x, y]
+    ],
+    stop(Coop).
+
+results_for_one_who_asked_and_died_go_nowhere(Config) ->
+    {Pid, Ref} = spawn_monitor(fun() ->
+        receive
+            stop -> ok
+        end
+    end),
+    Coop = start(Config, #{receiver => {demand, Pid}}),
+    ok = coop:relay_batch(Coop, lists:seq(1, 3000)),
+    eventually(one_ready, fun() -> demand(Coop) =:= #{asked => 0, ready => 1} end),
+    Pid ! stop,
+    normal = down(Ref),
+    ok = coop:flush(Coop, ?LIMIT),
+    #{asked := infinity, ready := 0} = demand(Coop),
+    {ok, x} = coop:call(Coop, x, ?LIMIT),
+    #{in := 3001} = info(Coop, z),
+    stop(Coop).
+
+a_coop_that_nobody_may_ask_ignores_it(Config) ->
+    Coop = start(Config, #{}),
+    ok = coop:ask(Coop, 5),
+    {ok, x} = coop:call(Coop, x, ?LIMIT),
+    false = is_map_key(demand, coop:info(Coop)),
+    {error, noproc} = coop:ask(no_such_coop, 1),
+    stop(Coop).
+
+%%% Receivers
+
+a_receiver_on_a_vm_without_erlangsp_is_unmetered(Config) ->
+    {_, Node} = Peer = esp_test_c_node:start_peer(receives),
+    N = 5000,
+    pong = erpc:call(Node, net_adm, ping, [esp_node:node(?C_NODE)]),
+    [
+        begin
+            Prepare(),
+            Counter = erpc:call(Node, ?MODULE, start_counter, []),
+            Coop = start(Config, #{receiver => Counter, window => 100}),
+            ok = coop:relay_batch(
+                Coop, [{coop_dead_letter, I, as, {'if'}, it_were} || I <- lists:seq(1, N)]
+            ),
+            ok = coop:flush(Coop, ?LIMIT),
+            #{receiver := {Kind, Counter}} = info(Coop, z),
+            eventually(all_results, fun() ->
+                case erpc:call(Node, ?MODULE, count, [Counter]) of
+                    N -> true;
+                    Other -> Other
+                end
+            end),
+            stop(Coop)
+        end
+     || {Kind, Prepare} <- [
+            {unmetered, fun() -> ok end},
+            {metered, fun() ->
+                {ok, _} = erpc:call(Node, application, ensure_all_started, [erlangsp])
+            end}
+        ]
+    ],
+    esp_test_c_node:stop_peer(Peer).

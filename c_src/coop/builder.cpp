@@ -174,6 +174,7 @@ std::unique_ptr<wiring> builder::base_wiring(const pid& head_pid) const {
   auto w = std::make_unique<wiring>();
   w->head = head_pid;
   w->tag = spec_.tag;
+  w->batch = spec_.batch;
   w->last_tier = spec_.last_tier();
   w->window = spec_.window;
   return w;
@@ -226,6 +227,8 @@ void builder::connect(const pid& head_pid, const pid& parent) {
         term::tuple({spec_.nodes[from].name, spec_.nodes[to].name}));
   head_->set_nodes(std::move(nodes), term::list(edges));
   head_->set_switches(switches_);
+  if (spec_.receiver.what == receiver_spec::kind::demand)
+    head_->set_demand(spec_.receiver.to);
   // The switch in this home needs no signal to be linked.
   head_->receive_link(switch_->pid());
   switch_->receive_link(head_pid);

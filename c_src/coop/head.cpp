@@ -35,6 +35,10 @@ void head::set_nodes(std::vector<std::pair<atom, esp::pid>> nodes, term edges) {
   edges_ = std::move(edges);
 }
 
+void head::set_demand(const esp::pid& of) {
+  demand_.emplace(monitor(of, of.node), demand());
+}
+
 // Toward exit signals it is a gen_server that does not trap: any abnormal
 // reason ends it, its parent's exit and its kill switches' end it even with
 // `normal`. It cannot just stop, though: it sees its co-op down first.
@@ -58,6 +62,10 @@ void head::handle_request(node::message& m) {
   }
   if (m.kind == node::what::down) {
     const term t = m.value.as<term>();
+    if (demand_ && t.element(1).as_ref() == demand_->first) {
+      demand_->second.lose();
+      return serve_demand();
+    }
     if (const auto gone = t.element(3).as_pid()) {
       drop_in_edges_from(*gone);
       attached_.erase(*gone);
@@ -65,16 +73,40 @@ void head::handle_request(node::message& m) {
     return;
   }
   if (m.kind == node::what::control && !m.value.empty()) {
-    const term t = m.value.as<term>();
-    if (t.is_tagged("$coop", 5))
-      return attach(t);
-    if (t.is_tagged("$coop", 4)) { // what a VM has refused in our name
-      const auto refused = t.element(3).as_integer().value_or(0);
-      overloaded_ += refused > 0 ? static_cast<std::uint64_t>(refused) : 0;
+    if (own_request(m.value.as<term>()))
       return;
-    }
   }
   member::handle_request(m);
+}
+
+// {'$coop', Word, ...} with no {Pid, Tag} to answer.
+bool head::own_request(const term& t) {
+  const auto e = t.elements();
+  const auto word = e.size() > 2 ? e[1].as_atom_name().value_or("") : "";
+  const auto last = word.empty() ? 0 : e.back().as_integer().value_or(0);
+  const auto n = static_cast<std::uint64_t>(std::max<std::int64_t>(0, last));
+  if (word == "attach") {
+    attach(t);
+  } else if (word == "shed") { // what a VM has refused in our name
+    overloaded_ += n;
+  } else if (word == "ask" && demand_) {
+    demand_->second.ask(n);
+    serve_demand();
+  } else if (word == "want" && demand_) {
+    const auto who = e[2].as_pid();
+    const auto edge = e[3].as_integer();
+    if (who && edge && n > 0)
+      demand_->second.want(*who, static_cast<std::uint32_t>(*edge), n);
+    serve_demand();
+  } else {
+    return word == "ask" || word == "want";
+  }
+  return true;
+}
+
+void head::serve_demand() {
+  for (const auto& g : demand_->second.serve())
+    home().send_message(pid(), g.to, own::credit(g.edge, g.units));
 }
 
 void head::switch_gone(const esp::pid& from, const term& reason) {
@@ -186,15 +218,19 @@ std::vector<std::pair<term, term>> head::more_info() {
     nodes.push_back(term::tuple({name, p}));
   for (const auto& s : switches_)
     switches.emplace_back(s);
-  return {{atom("nodes"), term::list(nodes)},
-          {atom("edges"), edges_},
-          {atom("switches"), term::list(switches)},
-          {atom("home"), home().name()},
-          {atom("overload"), overload_.describe()},
-          {atom("overloaded"),
-           term::integer(static_cast<std::int64_t>(overloaded_))},
-          {atom("relays"),
-           term::integer(static_cast<std::int64_t>(attached_.size()))}};
+  std::vector<std::pair<term, term>> all{
+      {atom("nodes"), term::list(nodes)},
+      {atom("edges"), edges_},
+      {atom("switches"), term::list(switches)},
+      {atom("home"), home().name()},
+      {atom("overload"), overload_.describe()},
+      {atom("overloaded"),
+       term::integer(static_cast<std::int64_t>(overloaded_))},
+      {atom("relays"),
+       term::integer(static_cast<std::int64_t>(attached_.size()))}};
+  if (demand_)
+    all.emplace_back(atom("demand"), demand_->second.describe());
+  return all;
 }
 
 } // namespace esp::coop

@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include "coop/demand.hpp"
 #include "coop/member.hpp"
 #include "coop/overload.hpp"
 
@@ -18,6 +19,8 @@ public:
 
   // Before it can hear of anything.
   void set_switches(std::vector<esp::pid> switches);
+  // The receiver is {demand, Pid}.
+  void set_demand(const esp::pid& of);
   // The template's nodes, and its edges as [{From, To}].
   void set_nodes(std::vector<std::pair<atom, esp::pid>> nodes, term edges);
 
@@ -38,15 +41,18 @@ protected:
   std::string doing() const override { return "co-op head"; }
 
 private:
+  bool own_request(const term& t);
   void attach(const term& request);
   void drop(node::message_ptr m);
+  void serve_demand();
   void tell_relays();
   void begin_end(const term& reason);
   void switch_gone(const esp::pid& which, const term& reason);
 
   overload overload_;
-  std::uint64_t overloaded_ = 0;   // data that the policy has turned away
-  std::vector<esp::pid> switches_; // those that live
+  std::uint64_t overloaded_ = 0; // data that the policy has turned away
+  std::optional<std::pair<ref, demand>> demand_; // and the monitor of who asks
+  std::vector<esp::pid> switches_;               // those that live
   std::vector<std::pair<atom, esp::pid>> nodes_;
   term edges_;
   std::optional<term> ending_;

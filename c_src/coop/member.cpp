@@ -122,6 +122,14 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
     m->urgent = word == "priority";
     return std::pair(std::move(m), word == "data" ? lane::data : lane::control);
   }
+  if (word == "batch" && e.size() == 6) {
+    const std::int64_t units = count_in(e[3]);
+    const auto all = e[5].as_list();
+    if (edge < 0 || units < 0 || !all)
+      return unknown();
+    return accept_batch(*all, number, static_cast<std::uint32_t>(units),
+                        own::read_envelope(e[4]));
+  }
   if (word == "barrier" && e.size() == 4 && edge >= 0) {
     auto m = make(what::barrier, e[3]);
     m->edge = number;
@@ -146,11 +154,29 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
     kick();
     return std::nullopt;
   }
-  if ((word == "attach" && e.size() == 5) || (word == "shed" && e.size() == 4))
+  if ((e.size() == 5 && (word == "attach" || word == "want"))
+      || (e.size() == 4 && word == "shed") || (e.size() == 3 && word == "ask"))
     return control(std::move(t));
   if (word == "overload" && e.size() == 4)
     return std::nullopt; // for those who relay
   return unknown();
+}
+
+// The last of them has the credit.
+std::optional<std::pair<message_ptr, lane>>
+member::accept_batch(const std::vector<term>& data, std::uint32_t edge,
+                     std::uint32_t units, const node::envelope_ptr& env) {
+  for (std::size_t i = 0; i < data.size(); ++i) {
+    auto m = make(what::data, data[i]);
+    m->edge = edge;
+    m->env = env;
+    if (i + 1 == data.size()) {
+      m->units = units;
+      return std::pair(std::move(m), lane::data);
+    }
+    push(std::move(m), lane::data);
+  }
+  return std::nullopt;
 }
 
 void member::wire(std::unique_ptr<wiring> w) {
@@ -182,8 +208,7 @@ void member::handle_request(message& m) {
       if (!wiring_.out.empty())
         dispatch_ = dispatch(wiring_.how, wiring_.out, number());
       if (wiring_.receiver.what != receiver_spec::kind::none) {
-        receiver_ = std::make_unique<receiver>(*this, wiring_.receiver,
-                                               wiring_.tag, wiring_.window);
+        receiver_ = std::make_unique<receiver>(*this, wiring_);
         receiver_->attach();
       }
     }
@@ -305,6 +330,11 @@ void member::wait_for_any_credit() {
     });
 }
 
+void member::wait_for_news() {
+  block([&] { return has_credit_in_.load(std::memory_order_acquire); });
+  take_credit_in();
+}
+
 void member::give_back(in_edge& e, bool all) noexcept {
   if (e.owed == 0 || (!all && e.owed * 4 < e.window))
     return;
@@ -330,6 +360,9 @@ void member::run_ended() noexcept {
   for (auto& e : wiring_.in)
     if (e.local && e.owed > 0)
       give_back(e, true); // costs nothing, and keeps the sender going
+  if (receiver_
+      && (queued_data() == 0 || is_suspended() || !receiver_->has_credit()))
+    receiver_->pause();
 }
 
 in_edge* member::find_in(std::uint32_t n) noexcept {
@@ -409,6 +442,8 @@ void member::pass_barrier(const term& caller) {
         home().send_message(pid(), e.to, own::barrier(e.number, caller));
       }
     }
+    if (receiver_)
+      receiver_->flush();
     if (wiring_.out.empty())
       if (const auto to = caller.element(0).as_pid())
         home().send_message(pid(), *to,
@@ -510,6 +545,8 @@ void member::fired_with(const term& reason) {
 }
 
 void member::ended(const term&) {
+  if (receiver_)
+    receiver_->close();
   // The links of an edge hold both its processes; each lets go of its own.
   wiring_ = {};
   dispatch_ = {};

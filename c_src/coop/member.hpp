@@ -28,6 +28,7 @@ struct wiring {
   dataflow how;
   receiver_spec receiver; // of the last tier
   std::optional<term> tag;
+  std::size_t batch = 0;        // 0: results go one by one
   std::size_t last_tier = 0;    // nodes in the co-op's last tier
   std::uint64_t window = 1'000; // of edges that are made later
   pid head;
@@ -102,6 +103,9 @@ protected:
 private:
   friend class receiver;
 
+  std::optional<std::pair<node::message_ptr, node::lane>>
+  accept_batch(const std::vector<term>& data, std::uint32_t edge,
+               std::uint32_t units, const node::envelope_ptr& env);
   void take_datum(node::message_ptr m);
   void take_barrier(in_edge& e, const term& caller);
   void give_back(in_edge& e, bool all) noexcept;
@@ -109,6 +113,7 @@ private:
   void take_credit_in();
   void wait_for_credit(out_edge& e);
   void wait_for_any_credit();
+  void wait_for_news(); // of credit
   void wait_for_connection(atom at_node);
   void deliver_result(datum d);
   void debug_result(const term& result, const term& to) {

@@ -58,9 +58,15 @@ term overload(std::uint32_t edge, bool is_over) {
 }
 
 term meter(const pid& who, std::uint32_t edge, const term& receiver,
-           std::uint64_t units) {
+           std::uint64_t units, std::uint64_t queue) {
   static const atom meter_("meter");
-  return term::tuple({tag, meter_, who, number(edge), receiver, number(units)});
+  return term::tuple(
+      {tag, meter_, who, number(edge), receiver, number(units), number(queue)});
+}
+
+term want(const pid& who, std::uint32_t edge, std::uint64_t n) {
+  static const atom want_("want");
+  return term::tuple({tag, want_, who, number(edge), number(n)});
 }
 
 term failed(const term& reason) {

@@ -19,7 +19,8 @@ term attached(std::uint32_t edge, std::uint32_t head_edge, std::uint64_t units,
               atom rule);
 term overload(std::uint32_t edge, bool is_over);
 term meter(const pid& who, std::uint32_t edge, const term& receiver,
-           std::uint64_t units);
+           std::uint64_t units, std::uint64_t queue);
+term want(const pid& who, std::uint32_t edge, std::uint64_t n);
 // Instead of the result of a coop:call/3.
 term failed(const term& reason);
 term flushed(const term& reference, std::size_t total);

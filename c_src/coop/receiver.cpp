@@ -15,14 +15,16 @@ const atom coop_meter("coop_meter");
 
 } // namespace
 
-receiver::receiver(member& node, receiver_spec to, std::optional<term> tag,
-                   std::uint64_t window)
+receiver::receiver(member& node, const wiring& w)
     : node_(node),
-      to_(std::move(to)),
-      tag_(std::move(tag)),
-      half_(std::max<std::uint64_t>(1, window / 2)),
-      state_(to_.what == receiver_spec::kind::coop ? state::coop
-                                                   : state::metered) {
+      to_(w.receiver),
+      tag_(w.tag),
+      batch_(w.batch),
+      head_(w.head),
+      half_(std::max<std::uint64_t>(1, w.window / 2)),
+      state_(to_.what == receiver_spec::kind::coop     ? state::coop
+             : to_.what == receiver_spec::kind::demand ? state::demand
+                                                       : state::metered) {
   edge_.to = to_.to;
 }
 
@@ -33,6 +35,8 @@ void receiver::attach() {
                               own::attach(node_.pid(), edge_.own_number));
     return;
   }
+  if (state_ == state::demand)
+    return open(state::demand); // what is granted is sent
   if (at() == node_.home().name())
     return open(state::unmetered);
   node_.watch_receiver(coop_meter, at());
@@ -40,11 +44,16 @@ void receiver::attach() {
   ask_meter();
 }
 
-void receiver::take_credit(const returned_credit& c) noexcept {
-  if (state_ == state::metered)
+void receiver::take_credit(const returned_credit& c) {
+  if (state_ == state::metered) {
     edge_.window += c.units; // granted so far
-  else if (state_ == state::coop)
+  } else if (state_ == state::coop) {
     edge_.take_back(c);
+  } else if (state_ == state::demand) {
+    const auto units = std::min<std::uint64_t>(c.units, announced_);
+    announced_ -= units;
+    send_ready(units);
+  }
 }
 
 void receiver::lose() noexcept {
@@ -58,35 +67,108 @@ void receiver::open(state s) noexcept {
 
 void receiver::deliver(datum d) {
   static const atom noproc("noproc");
-  if (tag_)
-    d = datum::of(term::tuple({*tag_, d.to_term()}));
-  node_.wait_for_credit(edge_);
+  if (state_ == state::demand) {
+    ready_.push_back(d.to_term());
+    return wait_until_below(std::max<std::size_t>(1, batch_));
+  }
+  if (!edge_.has_credit()) {
+    send_ready(ready_.size());
+    node_.wait_for_credit(edge_);
+  }
   if (state_ == state::gone)
-    return node_.lose(d.to_term(), noproc);
-  if (state_ == state::coop)
-    return node_.send_on(edge_, std::move(d));
+    return node_.lose(tagged(d.to_term()), noproc);
+  if (state_ == state::coop && batch_ == 0)
+    return node_.send_on(edge_,
+                         tag_ ? datum::of(tagged(d.to_term())) : std::move(d));
   if (++edge_.sent % half_ == 0 && state_ == state::metered)
     ask_meter();
-  send(d.to_term());
-}
-
-void receiver::send(const term& result) {
-  node_.debug_result(result, is_pid() ? term(to_.to) : term(to_.name));
   // Without a meter the connection's high-water mark is what keeps us from
   // filling this machine.
   if (state_ == state::unmetered)
     node_.wait_for_connection(at());
-  if (is_pid())
-    node_.home().send_message(node_.pid(), to_.to, result);
+  if (batch_ == 0)
+    return send(tagged(d.to_term()), 1);
+  ready_.push_back(d.to_term());
+  if (ready_.size() == batch_)
+    send_ready(batch_);
+}
+
+void receiver::flush() {
+  if (state_ == state::demand)
+    wait_until_below(1);
   else
-    node_.home().send_message(node_.pid(), to_.name, to_.node, result);
+    send_ready(ready_.size());
+}
+
+void receiver::pause() {
+  if (state_ == state::demand)
+    announce();
+  else
+    send_ready(ready_.size());
+}
+
+void receiver::close() {
+  if (state_ != state::demand)
+    send_ready(ready_.size());
+}
+
+// ---- By demand --------------------------------------------------------------
+
+void receiver::wait_until_below(std::size_t most) {
+  while (ready_.size() >= most) {
+    announce();
+    node_.wait_for_news();
+  }
+}
+
+void receiver::announce() {
+  if (ready_.size() > announced_)
+    node_.home().send_message(
+        node_.pid(), head_,
+        own::want(node_.pid(), edge_.own_number, ready_.size() - announced_));
+  announced_ = ready_.size();
+}
+
+// ---- The way out ------------------------------------------------------------
+
+void receiver::send_ready(std::size_t most) {
+  static const atom coop_batch("coop_batch");
+  if (most == 0)
+    return;
+  // Taken out first: on the way a wait may come, and an end in it.
+  const auto end = ready_.begin() + static_cast<std::ptrdiff_t>(most);
+  const std::vector<term> now(ready_.begin(), end);
+  ready_.erase(ready_.begin(), end);
+  if (batch_ > 0)
+    return send(tagged(term::tuple({coop_batch, head_, term::list(now)})),
+                now.size());
+  for (const term& one : now)
+    send(tagged(one), 1);
+}
+
+void receiver::send(const term& message, std::size_t results) {
+  node_.debug_result(message, is_pid() ? term(to_.to) : term(to_.name));
+  if (state_ == state::coop)
+    return node_.home().send_message(
+        node_.pid(), to_.to,
+        own::data(edge_.number, results, nullptr, message));
+  if (is_pid())
+    node_.home().send_message(node_.pid(), to_.to, message);
+  else
+    node_.home().send_message(node_.pid(), to_.name, to_.node, message);
 }
 
 // Half a window more, once the receiver's queue is no longer than that.
 void receiver::ask_meter() {
   node_.home().send_message(
       node_.pid(), coop_meter, at(),
-      own::meter(node_.pid(), edge_.own_number, address(), half_));
+      own::meter(node_.pid(), edge_.own_number, address(), half_,
+                 std::max<std::uint64_t>(
+                     1, half_ / std::max<std::size_t>(1, batch_))));
+}
+
+term receiver::tagged(term t) const {
+  return tag_ ? term::tuple({*tag_, std::move(t)}) : std::move(t);
 }
 
 term receiver::address() const {
@@ -95,7 +177,7 @@ term receiver::address() const {
 
 term receiver::info() const {
   static const atom words[] = {atom("metered"), atom("unmetered"), atom("coop"),
-                               atom("gone")};
+                               atom("demand"), atom("gone")};
   return term::tuple({words[static_cast<std::size_t>(state_)], address()});
 }
 

@@ -1,7 +1,11 @@
 // Where the results of a co-op go, as a node of its last tier sees it: that
 // node's edge 0. A co-op gives credit as on any edge. A plain process cannot,
 // so coop_meter on its VM looks at its queue and grants for it; where that does
-// not run, results go out unmetered.
+// not run, results go out unmetered. A process that is {demand, Pid} asks the
+// head, which grants what a node has said to have ready.
+//
+// A batch goes out when it is full, when the node has nothing more to do, when
+// it must wait for credit, and before the mark of a flush.
 
 #pragma once
 
@@ -10,46 +14,61 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 namespace esp::coop {
 
 class member;
+struct wiring;
 
 // Of one member, whose fiber alone may call it.
 class receiver {
 public:
-  receiver(member& node, receiver_spec to, std::optional<term> tag,
-           std::uint64_t window);
+  receiver(member& node, const wiring& w);
 
   // Asks for credit. Until somebody has answered there is none.
   void attach();
   bool has_credit() const noexcept { return edge_.has_credit(); }
-  void take_credit(const returned_credit& c) noexcept;
+  void take_credit(const returned_credit& c);
   // Who was to give credit is gone.
   void lose() noexcept;
 
   // Waits for credit; throws exit_signal.
   void deliver(datum d);
+  // All results are on their way when this returns; throws exit_signal.
+  void flush();
+  // The member has nothing more to do.
+  void pause();
+  // The member ends: what has its credit goes out.
+  void close();
 
-  // {metered | unmetered | coop | gone, Receiver}
+  // {metered | unmetered | coop | demand | gone, Receiver}
   term info() const;
 
 private:
-  enum class state { metered, unmetered, coop, gone };
+  enum class state { metered, unmetered, coop, demand, gone };
 
   bool is_pid() const noexcept { return to_.what != receiver_spec::kind::name; }
   atom at() const noexcept { return is_pid() ? to_.to.node : to_.node; }
   term address() const;
+  term tagged(term t) const;
   void open(state s) noexcept;
   void ask_meter();
-  void send(const term& result);
+  void announce();
+  void wait_until_below(std::size_t most);
+  void send_ready(std::size_t most);
+  void send(const term& message, std::size_t results);
 
   member& node_;
   const receiver_spec to_;
   const std::optional<term> tag_;
+  const std::size_t batch_; // 0: none
+  const pid head_;
   const std::uint64_t half_; // of the window; what is asked for at a time
   state state_;
   out_edge edge_;
+  std::vector<term> ready_;   // in a batch, or not yet asked for
+  std::size_t announced_ = 0; // of those, what the head knows of
 };
 
 } // namespace esp::coop

@@ -71,13 +71,17 @@ bool read_receiver(const term& t, receiver_spec& r) {
     r = {receiver_spec::kind::name, {}, *name, *at};
     return true;
   }
-  const bool is_coop = t.is_tagged("coop", 2);
   const auto p = t.arity() == 2 ? t.element(1).as_pid() : std::nullopt;
-  if (!p || (!is_coop && !t.is_tagged("pid", 2)))
+  if (!p)
     return false;
-  r.what = is_coop ? receiver_spec::kind::coop : receiver_spec::kind::pid;
   r.to = *p;
-  return true;
+  if (t.is_tagged("pid", 2))
+    r.what = receiver_spec::kind::pid;
+  else if (t.is_tagged("coop", 2))
+    r.what = receiver_spec::kind::coop;
+  else if (t.is_tagged("demand", 2))
+    r.what = receiver_spec::kind::demand;
+  return r.what != receiver_spec::kind::none;
 }
 
 bool read_overload(const term& t, overload_policy& p) {
@@ -149,13 +153,17 @@ std::variant<spec, term> read_spec(const term& t,
     return bad_spec("receiver");
   if (!read_receiver(t.get("dead_letter").value_or(term(atom("none"))),
                      s.dead_letter)
-      || s.dead_letter.what == receiver_spec::kind::coop)
+      || s.dead_letter.what == receiver_spec::kind::coop
+      || s.dead_letter.what == receiver_spec::kind::demand)
     return bad_spec("dead_letter");
   if (!read_overload(t.get("overload").value_or(term(atom("block"))),
                      s.overload))
     return bad_spec("overload");
   if (const auto tag = t.get("tag"); tag && tag->is_tagged("tag", 2))
     s.tag = tag->element(1);
+  if (const auto batch = t.get("batch"); batch && !batch->is_atom("none")
+                                         && !read_count(t, "batch", s.batch))
+    return bad_spec("batch");
   for (const auto& [from, to] : s.edges) {
     const node_spec &f = s.nodes[from], &g = s.nodes[to];
     if (f.is_native && g.is_native && !f.task.entry->emits.empty()

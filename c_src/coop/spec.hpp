@@ -27,7 +27,7 @@ struct node_spec {
 };
 
 struct receiver_spec {
-  enum class kind { none, pid, name, coop };
+  enum class kind { none, pid, name, coop, demand };
   kind what = kind::none;
   pid to;
   atom name, node;
@@ -48,9 +48,10 @@ struct spec {
   std::size_t max_queue_bytes = 64u << 20;
   atom name; // '' if it has none
   receiver_spec receiver;
-  receiver_spec dead_letter; // not a co-op
+  receiver_spec dead_letter; // none, pid or name
   overload_policy overload;
   std::optional<term> tag;
+  std::uint32_t batch = 0; // 0: none
 
   // Nodes without an incoming, without an outgoing edge; in order.
   std::vector<std::size_t> entries() const;

@@ -92,7 +92,7 @@ protected:
     if (const auto* const s = std::get_if<dist::send>(&c))
       return hear_message(std::get<esp::pid>(s->to).id, s->message);
     if (const auto* const s = std::get_if<dist::reg_send>(&c)) {
-      if (s->message.is_tagged("$coop", 6))
+      if (s->message.is_tagged("$coop", 7)) // to coop_meter
         to_grant_.push_back(s->message);
       return;
     }

@@ -1,0 +1,42 @@
+// How many results the process behind {demand, Pid} has asked for and not had,
+// and which nodes of the last tier have some. Knows no process.
+
+#pragma once
+
+#include "esp/term.hpp"
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+namespace esp::coop {
+
+class demand {
+public:
+  struct grant {
+    pid to;
+    std::uint32_t edge;
+    std::uint64_t units;
+  };
+
+  // So many more are asked for.
+  void ask(std::uint64_t n) noexcept { asked_ += n; }
+  // The one who asked is gone: what it is sent is gone at once.
+  void lose() noexcept { is_lost_ = true; }
+  // A node of the last tier has so many more ready.
+  void want(const pid& node, std::uint32_t edge, std::uint64_t n);
+
+  // What may be sent now: as many as a node has ready, at most. Those that want
+  // share what was asked for, in turn.
+  std::vector<grant> serve();
+
+  // #{asked, ready}: what is not there yet, and what is not asked for yet.
+  term describe() const;
+
+private:
+  std::uint64_t asked_ = 0;
+  bool is_lost_ = false;
+  std::deque<grant> wants_;
+};
+
+} // namespace esp::coop
