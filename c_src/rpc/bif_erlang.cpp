@@ -157,8 +157,17 @@ void add_code(function_table& t, std::function<void()> stop) {
     return c.table.has_module(m) ? term::tuple({atom("module"), m})
                                  : term::tuple({atom("error"), atom("nofile")});
   });
+  // The answer goes out before everything ends, if the caller is quick.
   const auto stopping = [stop = std::move(stop)](call_context&, arguments) {
-    stop();
+    esp::spawn([stop, caller = esp::self()] {
+      const ref r = esp::monitor(caller);
+      (void)esp::receive(
+          [&r](const term& m) {
+            return m.is_tagged("DOWN", 5) && m.element(1).as_ref() == r;
+          },
+          std::chrono::seconds(1));
+      stop();
+    });
     return term(atom("ok"));
   };
   t.add("init", "stop", 0, stopping);
