@@ -25,14 +25,10 @@ std::uint32_t after(std::uint32_t place, std::size_t n) noexcept {
 dispatch::dispatch(dataflow how, std::span<const out_edge> out,
                    std::uint64_t seed)
     : how_(std::move(how)), chosen_(1), random_(seed) {
-  const auto fill = [&](std::vector<std::uint32_t>& places) {
-    places.resize(out.size());
-    std::iota(places.begin(), places.end(), 0u);
-  };
-  if (how_.how == method::broadcast)
-    fill(chosen_);
-  if (how_.how == method::shuffle)
-    fill(round_);
+  if (how_.how == method::shuffle) {
+    round_.resize(out.size());
+    std::iota(round_.begin(), round_.end(), 0u);
+  }
   if (how_.how == method::hash)
     for (const auto& e : out)
       seeds_.push_back(term(e.target).hash());
@@ -41,7 +37,8 @@ dispatch::dispatch(dataflow how, std::span<const out_edge> out,
       named_.emplace(e.target, static_cast<std::uint32_t>(named_.size()));
 }
 
-void dispatch::choose_some(datum& d, std::span<const out_edge> out) {
+std::span<const std::uint32_t> dispatch::choose(datum& d,
+                                                std::span<const out_edge> out) {
   switch (how_.how) {
   case method::broadcast:
     break;
@@ -64,6 +61,7 @@ void dispatch::choose_some(datum& d, std::span<const out_edge> out) {
     chosen_.front() = least_loaded(out);
     break;
   }
+  return chosen_;
 }
 
 // SplitMix64: unlike a shift register it has no state that it cannot leave.

@@ -21,23 +21,23 @@ public:
   // make the same random choices.
   dispatch(dataflow how, std::span<const out_edge> out, std::uint64_t seed);
 
+  // Every result goes to every edge: there is nothing to choose.
+  bool takes_all() const noexcept {
+    return how_.how == dataflow::method::broadcast;
+  }
   // Whether a result may go to any edge that has credit. The others wait for
   // the edge that is due.
   bool takes_any() const noexcept {
     return how_.how == dataflow::method::least_loaded;
   }
-  // The places in `out`, the edges it was made for, that `d` goes to, in that
-  // order; none only by `select`. Valid until the next call. Throws bad_result,
-  // and what a task that `hash` or `select` goes by throws.
+  // Unless it takes all: the places in `out`, the edges it was made for, that
+  // `d` goes to, in that order; none only by `select`. Valid until the next
+  // call. Throws bad_result, and what a task that `hash` or `select` goes by
+  // throws.
   std::span<const std::uint32_t> choose(datum& d,
-                                        std::span<const out_edge> out) {
-    if (how_.how != dataflow::method::broadcast)
-      choose_some(d, out);
-    return chosen_;
-  }
+                                        std::span<const out_edge> out);
 
 private:
-  void choose_some(datum& d, std::span<const out_edge> out);
   std::uint32_t random_below(std::size_t n) noexcept;
   std::uint32_t next_shuffled() noexcept;
   std::uint32_t least_loaded(std::span<const out_edge> out) noexcept;
@@ -46,8 +46,8 @@ private:
   void add(const term& name);
 
   dataflow how_;
-  std::vector<std::uint32_t> chosen_; // of broadcast: all of them
-  std::uint32_t next_ = 0;            // whose turn it is
+  std::vector<std::uint32_t> chosen_;
+  std::uint32_t next_ = 0; // whose turn it is
   std::uint64_t random_ = 0;
   std::vector<std::uint32_t> round_;              // of shuffle
   std::vector<std::uint64_t> seeds_;              // of hash

@@ -458,8 +458,17 @@ void member::emit(datum d) {
   auto& out = wiring_.out;
   if (out.empty())
     return deliver_result(std::move(d));
+  if (!dispatch_.takes_all())
+    return emit_chosen(std::move(d));
+  for (std::size_t i = 0; i + 1 < out.size(); ++i)
+    send_on(out[i], d.share());
+  send_on(out.back(), std::move(d));
+}
+
+void member::emit_chosen(datum d) {
   if (dispatch_.takes_any())
     wait_for_any_credit();
+  auto& out = wiring_.out;
   const auto chosen = dispatch_.choose(d, out);
   if (chosen.empty())
     return;

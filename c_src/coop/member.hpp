@@ -115,6 +115,7 @@ private:
   void wait_for_any_credit();
   void wait_for_news(); // of credit
   void wait_for_connection(atom at_node);
+  void emit_chosen(datum d);
   void deliver_result(datum d);
   void debug_result(const term& result, const term& to) {
     if (is_debugged())

@@ -79,12 +79,6 @@ double chi_square(const std::vector<int>& counts) {
 // Beyond it one in a billion are, if 10 or fewer are counted.
 constexpr double unlikely = 62;
 
-TEST_CASE("broadcast takes every edge, in order") {
-  at_work w(method::broadcast, 3);
-  for (int i = 0; i < 3; ++i)
-    CHECK(w.all(term()) == std::vector<std::uint32_t>{0, 1, 2});
-}
-
 TEST_CASE("round_robin takes one edge after the other") {
   at_work w(method::round_robin, 3);
   for (std::uint32_t i = 0; i < 9; ++i)
