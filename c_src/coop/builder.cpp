@@ -245,7 +245,6 @@ void builder::connect(const pid& head_pid, const pid& parent) {
 void builder::connect_node(std::size_t i, const pid& head_pid) {
   auto w = base_wiring(head_pid);
   const auto& here = places_[i].here;
-  w->how = spec_.nodes[i].how;
   const auto add_in = [&](std::uint32_t number, const member_ptr& from_here,
                           const pid& from) {
     in_edge e;
@@ -278,8 +277,11 @@ void builder::connect_node(std::size_t i, const pid& head_pid) {
                spec_.edges.size()
                + static_cast<std::size_t>(at - entries.begin()) + 1),
            head_, head_pid);
+  const auto& how = spec_.nodes[i].how;
   if (w->out.empty())
     w->receiver = spec_.receiver;
+  else if (how.how != dataflow::method::broadcast)
+    w->how = std::make_unique<dispatch>(how, w->out, here->number());
   here->wire(std::move(w));
 }
 

@@ -1,6 +1,8 @@
 // A dataflow method at work: which of a node's edges each of its results
-// takes. Sends nothing and waits for nothing; its owner, one thread at a time,
-// does. doc/dataflow.md says what each method promises.
+// takes. (By `broadcast` all of them, so nothing is to be chosen, and the many
+// nodes that have no more than one edge need none of this.) Sends nothing and
+// waits for nothing; its owner, one thread at a time, does. doc/dataflow.md
+// says what each method promises.
 
 #pragma once
 
@@ -16,24 +18,18 @@ namespace esp::coop {
 
 class dispatch {
 public:
-  dispatch() = default; // for a node without edges: it is not to be asked
-  // For those edges, of which there is one at least. Two of the same `seed`
-  // make the same random choices.
+  // For those edges, of which there is one at least, and any method but
+  // broadcast. Two of the same `seed` make the same random choices.
   dispatch(dataflow how, std::span<const out_edge> out, std::uint64_t seed);
 
-  // Every result goes to every edge: there is nothing to choose.
-  bool takes_all() const noexcept {
-    return how_.how == dataflow::method::broadcast;
-  }
   // Whether a result may go to any edge that has credit. The others wait for
   // the edge that is due.
   bool takes_any() const noexcept {
     return how_.how == dataflow::method::least_loaded;
   }
-  // Unless it takes all: the places in `out`, the edges it was made for, that
-  // `d` goes to, in that order; none only by `select`. Valid until the next
-  // call. Throws bad_result, and what a task that `hash` or `select` goes by
-  // throws.
+  // The places in `out`, the edges it was made for, that `d` goes to, in that
+  // order; none only by `select`. Valid until the next call. Throws bad_result,
+  // and what a task that `hash` or `select` goes by throws.
   std::span<const std::uint32_t> choose(datum& d,
                                         std::span<const out_edge> out);
 

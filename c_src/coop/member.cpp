@@ -205,8 +205,6 @@ void member::handle_request(message& m) {
     }
     if (w) {
       wiring_ = std::move(*w);
-      if (!wiring_.out.empty())
-        dispatch_ = dispatch(wiring_.how, wiring_.out, number());
       if (wiring_.receiver.what != receiver_spec::kind::none) {
         receiver_ = std::make_unique<receiver>(*this, wiring_);
         receiver_->attach();
@@ -458,7 +456,7 @@ void member::emit(datum d) {
   auto& out = wiring_.out;
   if (out.empty())
     return deliver_result(std::move(d));
-  if (!dispatch_.takes_all())
+  if (wiring_.how)
     return emit_chosen(std::move(d));
   for (std::size_t i = 0; i + 1 < out.size(); ++i)
     send_on(out[i], d.share());
@@ -466,10 +464,10 @@ void member::emit(datum d) {
 }
 
 void member::emit_chosen(datum d) {
-  if (dispatch_.takes_any())
+  if (wiring_.how->takes_any())
     wait_for_any_credit();
   auto& out = wiring_.out;
-  const auto chosen = dispatch_.choose(d, out);
+  const auto chosen = wiring_.how->choose(d, out);
   if (chosen.empty())
     return;
   for (const std::uint32_t i : chosen.first(chosen.size() - 1))
@@ -558,7 +556,6 @@ void member::ended(const term&) {
     receiver_->close();
   // The links of an edge hold both its processes; each lets go of its own.
   wiring_ = {};
-  dispatch_ = {};
   env_.reset();
 }
 

@@ -25,7 +25,7 @@ using kill_switch_ptr = boost::intrusive_ptr<kill_switch>;
 struct wiring {
   std::vector<in_edge> in;
   std::vector<out_edge> out; // empty: the last tier
-  dataflow how;
+  std::unique_ptr<dispatch> how; // null: every result takes all of `out`
   receiver_spec receiver; // of the last tier
   std::optional<term> tag;
   std::size_t batch = 0;        // 0: results go one by one
@@ -128,7 +128,6 @@ private:
   std::atomic<std::size_t> plain_bytes_{0}; // waiting, that have no credit
   wiring wiring_;
   std::unique_ptr<receiver> receiver_; // null: none, or not of the last tier
-  dispatch dispatch_;                  // over wiring_.out
   node::envelope_ptr env_;
   std::uint32_t held_ = 0; // in edges a barrier has come on
   std::uint64_t in_ = 0, out_ = 0;
