@@ -31,7 +31,13 @@ main() ->
         fun round_trip/1,
         fun bytes_per_node/1,
         fun burst/1,
-        fun memory_of_burst/1
+        fun memory_of_burst/1,
+        fun slow_receiver/1,
+        fun control/1,
+        fun control_p99/1,
+        fun control_max/1,
+        fun priority/1,
+        fun flood/1
     ],
     lists:foreach(fun(Row) -> print(Row(PeerNode)) end, Rows),
     peer:stop(Peer),
@@ -127,33 +133,195 @@ bytes_per_node(_) ->
     [P ! stop || P <- Pids],
     {"bytes an idle co-op node", Ours, Theirs, less, 10.0}.
 
+%% Of the large one there is one round: it takes long enough to be its own median.
 burst(_) ->
-    {Small, Large} = {10_000, 1_000_000},
+    {Small, Large} = {100_000, 10_000_000},
     {ok, Head} = coop:start_link(
         coop_flow:pipeline([native(a, pass), native(b, pass), native(sink, sink)]), options()
     ),
-    Rate = fun(N) ->
-        N * 1.0e6 / median(fun() ->
-            [ok = coop:relay_data(Head, I) || I <- lists:seq(1, N)],
-            ok = coop:flush(Head, infinity),
-            receive N -> ok end
-        end)
+    Burst = fun(N) ->
+        relay(Head, N),
+        ok = coop:flush(Head, infinity),
+        receive N -> ok end
     end,
-    Slow = Rate(Small),
+    SmallRate = Small * 1.0e6 / median(fun() -> Burst(Small) end),
     put(resident, resident()),
-    Fast = Rate(Large),
+    {Time, ok} = timer:tc(fun() -> Burst(Large) end),
     put(growth, resident() - get(resident)),
     coop:stop(Head),
-    {"burst of 1,000,000 beside one of 10,000, data/s", Fast, Slow, more, 0.9}.
+    {"burst of 10 M beside one of 100,000, data/s", Large * 1.0e6 / Time, SmallRate, more, 0.9}.
 
 memory_of_burst(_) ->
     {"resident growth over that burst, MB (beside 8)", get(growth) / 1.0e6, 8.0, less, 1.0}.
+
+%% Fifteen co-ops at work, without and with a sixteenth whose receiver takes one
+%% result a millisecond.
+slow_receiver(_) ->
+    N = 20_000,
+    Others = [start_counted(N) || _ <- lists:seq(1, 15)],
+    Work = fun() ->
+        Feeders = [spawn_monitor(fun() -> relay(Head, N) end) || {Head, _} <- Others],
+        [receive {'DOWN', Ref, process, Pid, normal} -> ok end || {Pid, Ref} <- Feeders],
+        [receive {counted, Pid} -> ok end || {_, Pid} <- Others]
+    end,
+    Slow = spawn(fun slow/0),
+    {ok, SlowHead} = coop:start_link(
+        coop_flow:pipeline([native(a, pass), native(b, pass)]), (options())#{receiver => Slow}
+    ),
+    Beside = fun() ->
+        {Feeder, Ref} = spawn_monitor(fun() -> relay(SlowHead, 10_000_000) end),
+        wait_until(fun() -> waits_for_credit(Feeder) end),
+        {Time, _} = timer:tc(Work),
+        true = is_process_alive(Feeder),
+        exit(Feeder, kill),
+        receive {'DOWN', Ref, process, Feeder, killed} -> Time end
+    end,
+    Work(),
+    Rounds = [{element(1, timer:tc(Work)), Beside()} || _ <- lists:seq(1, ?ROUNDS)],
+    [Without, With] = [lists:nth((?ROUNDS + 1) div 2, lists:sort(Times)) ||
+                       Times <- tuple_to_list(lists:unzip(Rounds))],
+    [coop:stop(Head) || {Head, _} <- [{SlowHead, Slow} | Others]],
+    exit(Slow, kill),
+    Data = 15 * N,
+    {"15 co-ops beside a slow receiver, data/s", Data * 1.0e6 / With, Data * 1.0e6 / Without,
+        more, 0.9}.
+
+start_counted(N) ->
+    Self = self(),
+    Receiver = spawn_link(fun() -> counted(N, N, Self) end),
+    {ok, Head} = coop:start_link(
+        coop_flow:pipeline([native(a, pass), native(b, pass)]), (options())#{receiver => Receiver}
+    ),
+    {Head, Receiver}.
+
+counted(0, N, To) -> To ! {counted, self()}, counted(N, N, To);
+counted(Left, N, To) -> receive _ -> counted(Left - 1, N, To) end.
+
+slow() -> receive _ -> receive after 1 -> slow() end end.
+
+%% Four callers with 10 M data to relay each, without credit most of the time; what
+%% control costs meanwhile. Who asks has priority before them on their VM, or its
+%% scheduler would be what is measured.
+control(PeerNode) ->
+    {ok, Head} = coop:start_link(
+        coop_flow:pipeline([native(a, pass), native(b, pass), native(sink, sink)]),
+        (options())#{receiver => none}
+    ),
+    {ok, Idle} = coop:start_link(coop_flow:pipeline([native(a, pass)]), options()),
+    [{_, Node} | _] = maps:get(nodes, coop:info(Head)),
+    Callers = [spawn_monitor(fun() -> relay(Head, 10_000_000) end) || _ <- lists:seq(1, 4)],
+    wait_until(fun() -> lists:any(fun({Pid, _}) -> waits_for_credit(Pid) end, Callers) end),
+    Ask = [
+        fun() -> timed(fun() -> sys:get_state(Head) end) end,
+        fun() -> timed(fun() -> sys:get_status(Node) end) end,
+        fun() -> timed(fun() -> coop:info(Head) end) end,
+        fun() -> timed(fun() -> coop:info(Idle) end) end,
+        fun() ->
+            {ok, Other} = coop:start_link(coop_flow:pipeline([native(a, pass)]), options()),
+            unlink(Other),
+            Ref = monitor(process, Other),
+            timed(fun() ->
+                exit(Other, boom),
+                receive {'DOWN', Ref, process, _, boom} -> ok end
+            end)
+        end
+    ],
+    process_flag(priority, high),
+    %% and of a process that nobody sends data, on the other node
+    AskPeer = fun() -> timed(fun() -> sys:get_state({kernel_sup, PeerNode}) end) end,
+    Both = [{F(), AskPeer()} || _ <- lists:seq(1, 200), F <- Ask],
+    {Times, PeerTimes} = {lists:sort([T || {T, _} <- Both]), lists:sort([T || {_, T} <- Both])},
+    process_flag(priority, normal),
+    true = lists:all(fun({Pid, _}) -> is_process_alive(Pid) end, Callers),
+    [begin exit(Pid, kill), receive {'DOWN', Ref, _, _, _} -> ok end end || {Pid, Ref} <- Callers],
+    coop:stop(Head),
+    coop:stop(Idle),
+    [P99, PeerP99] = [lists:nth(length(Ts) * 99 div 100, Ts) / 1000 || Ts <- [Times, PeerTimes]],
+    put(control, {P99, lists:last(Times) / 1000}),
+    {"control while 40 M data wait, p99 ms", P99, PeerP99, less, 1.0}.
+
+control_p99(_) ->
+    {"the same, beside 10 ms", element(1, get(control)), 10.0, less, 1.0}.
+
+control_max(_) ->
+    {"the longest of 1,000, beside 10 ms", element(2, get(control)), 10.0, less, 1.0}.
+
+%% A backlog at the head, and the time until a datum is through it: relayed with
+%% high priority, and not.
+priority(_) ->
+    N = 100_000,
+    Self = self(),
+    Receiver = spawn_link(fun() -> last(Self) end),
+    {ok, Head} = coop:start_link(
+        coop_flow:pipeline([native(a, pass), native(b, pass), native(c, pass)]),
+        (options())#{max_queue => 2 * N, window => 100, receiver => Receiver}
+    ),
+    Through = fun(Send) ->
+        median(fun() ->
+            ok = sys:suspend(Head),
+            send(Head, N),
+            #{queue := N} = coop:info(Head),
+            Send(),
+            Time = timed(fun() ->
+                ok = sys:resume(Head),
+                receive last -> ok end
+            end),
+            ok = coop:flush(Head, infinity),
+            put(time, Time)
+        end, fun() -> get(time) end)
+    end,
+    Ours = Through(fun() -> ok = coop:relay_high_priority_data(Head, last) end),
+    Theirs = Through(fun() -> ok = coop:relay_data(Head, last) end),
+    true = coop:is_live(Head),
+    coop:stop(Head),
+    {"priority through a backlog of 100,000, ms", Ours / 1000, Theirs / 1000, less, 10.0}.
+
+last(To) -> receive last -> To ! last, last(To); _ -> last(To) end.
+
+%% A process that takes nothing is sent messages without end, and another one
+%% beside it is asked: what that costs over asking it in peace.
+flood(PeerNode) ->
+    {ok, Head} = coop:start_link(coop_flow:pipeline([native(echo, echo)]), options()),
+    {ok, Flooded} = coop:start_link(coop_flow:pipeline([native(a, pass)]), options()),
+    [{echo, Echo}] = maps:get(nodes, coop:info(Head)),
+    [{a, Target}] = maps:get(nodes, coop:info(Flooded)),
+    ok = sys:suspend(Target),
+    Ours = cost_of_flood(Echo, Target),
+    coop:stop(Head),
+    coop:stop(Flooded),
+    Peer = spawn_link(PeerNode, ?MODULE, echo, []),
+    Sink = spawn_link(PeerNode, ?MODULE, count, [-1, none]),
+    Theirs = cost_of_flood(Peer, Sink),
+    {"what a flood adds to a round trip, us", Ours, Theirs, less, 1.0}.
+
+cost_of_flood(Echo, Target) ->
+    N = 20,
+    InPeace = median(fun() -> ping(Echo, N) end),
+    Flooder = spawn_link(fun() -> flood_for_ever(Target) end),
+    InFlood = median(fun() -> ping(Echo, N) end),
+    unlink(Flooder),
+    exit(Flooder, kill),
+    (InFlood - InPeace) / N.
+
+flood_for_ever(Target) -> Target ! flood, flood_for_ever(Target).
 
 %%% Helpers
 
 native(Name, Task) -> coop:native(Name, bench_tasks, Task, #{}).
 
 options() -> #{node => ?NODE, receiver => self()}.
+
+relay(_, 0) -> ok;
+relay(Head, N) -> ok = coop:relay_data(Head, N), relay(Head, N - 1).
+
+timed(Fun) -> element(1, timer:tc(Fun)).
+
+waits_for_credit(Pid) ->
+    {current_stacktrace, Stack} = process_info(Pid, current_stacktrace),
+    lists:keymember(coop_credit, 1, Stack)
+        andalso process_info(Pid, status) =:= {status, waiting}.
+
+wait_until(Fun) -> Fun() orelse receive after 1 -> wait_until(Fun) end.
 
 send(_, 0) -> ok;
 send(To, N) -> To ! N, send(To, N - 1).
@@ -180,8 +348,12 @@ ping(_, 0) -> ok;
 ping(To, N) -> To ! {self(), N}, receive N -> ping(To, N - 1) end.
 
 median(Fun) ->
+    median(fun() -> put(time, element(1, timer:tc(Fun))) end, fun() -> get(time) end).
+
+%% ... of what Time/0 says after each round.
+median(Fun, Time) ->
     Fun(),
-    Times = lists:sort([element(1, timer:tc(Fun)) || _ <- lists:seq(1, ?ROUNDS)]),
+    Times = lists:sort([begin Fun(), Time() end || _ <- lists:seq(1, ?ROUNDS)]),
     lists:nth((?ROUNDS + 1) div 2, Times).
 
 print({What, Ours, Theirs, Better, Aim}) ->
