@@ -18,7 +18,8 @@
 -export([handle_info/2]).
 
 -define(TABLE, ?MODULE).
--define(SMALLEST, 64).
+%% What a small datum takes on its way is more than its bytes.
+-define(SMALLEST, 256).
 -define(LARGEST, 128 * 1024 * 1024).
 %% A pid that has not answered by then belongs to no head.
 -define(ATTACH_TIMEOUT, 10_000).

@@ -245,7 +245,7 @@ fits(Graph = {Vertices, Edges}, Window, Stopped) ->
     exit(Relayer, kill),
     unlink(Coop),
     exit(Coop, kill),
-    AtHead =< 4096 andalso lists:all(fun({Queue, Max}) -> Queue =< Max end, Queues).
+    AtHead =< 1024 andalso lists:all(fun({Queue, Max}) -> Queue =< Max end, Queues).
 
 edges_to(Name, Edges) ->
     max(1, length([To || {_, To} <- Edges, To =:= Name])).

@@ -407,8 +407,8 @@ a_burst_never_exceeds_the_credit_of_the_head(_) ->
     ok = sys:suspend(Coop),
     {Pid, Ref} = relayer(Coop, lists:seq(1, 20_000)),
     waits_for_credit(Pid),
-    %% 256 KiB, 64 bytes each
-    #{queue := 4096, control := 0} = coop:info(Coop),
+    %% 256 KiB, 256 bytes each
+    #{queue := 1024, control := 0} = coop:info(Coop),
     {message_queue_len, 0} = process_info(Coop, message_queue_len),
     ok = sys:resume(Coop),
     [{relayed, Pid, Results}] = take(1),
@@ -426,7 +426,7 @@ a_slow_node_stops_those_who_relay(_) ->
     waits_for_credit(Pid),
     %% the window of the edge is at the gate, the credit at the head
     #{queue := Queue, blocked := true, out := 10} = coop:info(Coop),
-    true = Queue =< 4096,
+    true = Queue =< 1024,
     {message_queue_len, 9} = process_info(Gate, message_queue_len),
     Gate ! {go, self()},
     [{relayed, Pid, _}, {'DOWN', _, _, _, _}] = take(2),

@@ -9,8 +9,8 @@
 
 -define(C_NODE, t_credit).
 -define(LIMIT, 20_000).
-%% 256 KiB of at least 64 bytes each.
--define(AT_HEAD, 4096).
+%% 256 KiB of at least 256 bytes each.
+-define(AT_HEAD, 1024).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
