@@ -228,7 +228,8 @@ handle_info({'$coop', overload, Edge, IsOver}, State = #state{edges = Edges, lan
 handle_info({timeout, _Timer, {report, {Head, _} = Key}}, State = #state{lanes = Lanes}) ->
     case Lanes of
         #{Key := #lane{atomics = Atomics, head_edge = HeadEdge}} ->
-            Head ! {'$coop', shed, HeadEdge, atomics:exchange(Atomics, ?REFUSED, 0)};
+            Head ! {'$coop', shed, HeadEdge, atomics:exchange(Atomics, ?REFUSED, 0)},
+            ok;
         #{} ->
             ok
     end,

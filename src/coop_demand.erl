@@ -22,8 +22,10 @@ new() ->
 
 %% @doc So many more are asked for; of a process that is gone, all.
 -spec ask(pos_integer() | infinity, demand()) -> demand().
-ask(N, D = #demand{asked = Asked}) ->
-    serve(D#demand{asked = if N =:= infinity; Asked =:= infinity -> infinity; true -> Asked + N end}).
+ask(N, D = #demand{asked = Asked}) when is_integer(N), is_integer(Asked) ->
+    serve(D#demand{asked = Asked + N});
+ask(_N, D) ->
+    serve(D#demand{asked = infinity}).
 
 %% @doc A node has so many more.
 -spec want(pid(), coop_edges:edge(), pos_integer(), demand()) -> demand().

@@ -31,8 +31,9 @@
     bytes = 0 :: non_neg_integer(),
     is_over = false :: boolean()
 }).
-%% Most heads, and all nodes, have nothing to look at.
--opaque overload() :: block | #overload{}.
+%% Most heads, and all nodes, have nothing to look at; who has `block' need not
+%% ask.
+-type overload() :: block | #overload{}.
 %% What is kept of a datum while it waits.
 -opaque mark() :: {bytes, non_neg_integer()} | {came, Ms :: integer()}.
 

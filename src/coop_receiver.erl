@@ -11,7 +11,8 @@
 -export([info/1]).
 -export([ask/4]).
 
--type destination() :: none | {pid, pid()} | {name, atom(), node()} | {coop, pid()} | {demand, pid()}.
+-type destination() ::
+    none | {pid, pid()} | {name, atom(), node()} | {coop, pid()} | {demand, pid()}.
 -record(receiver, {
     monitor :: undefined | reference(),
     to :: undefined | pid() | {atom(), node()},
