@@ -43,8 +43,7 @@ struct step {
   }
 
   esp::term state() const { return esp::term::list(log); }
-  explicit step(esp::saved_state s)
-      : emits(false), log(*s.value.as_list()) {}
+  explicit step(esp::saved_state s) : emits(false), log(*s.value.as_list()) {}
 
 private:
   esp::atom nth(std::int64_t key) const {
