@@ -24,9 +24,9 @@ using kill_switch_ptr = boost::intrusive_ptr<kill_switch>;
 // The edges of one member, made where the co-op is made and handed over.
 struct wiring {
   std::vector<in_edge> in;
-  std::vector<out_edge> out; // empty: the last tier
+  std::vector<out_edge> out;     // empty: the last tier
   std::unique_ptr<dispatch> how; // null: every result takes all of `out`
-  receiver_spec receiver; // of the last tier
+  receiver_spec receiver;        // of the last tier
   std::optional<term> tag;
   std::size_t batch = 0;        // 0: results go one by one
   std::size_t last_tier = 0;    // nodes in the co-op's last tier
