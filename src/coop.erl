@@ -36,6 +36,7 @@
     max_queue => pos_integer(),
     max_queue_bytes => pos_integer(),
     overload => coop_overload:policy(),
+    restart => none | body | {body, #{intensity => non_neg_integer(), period => pos_integer()}},
     dead_letter => pid() | atom() | {atom(), node()} | none,
     tag => term(),
     batch => pos_integer(),
@@ -205,7 +206,10 @@ call_head(Head, Datum, Deadline) ->
                 demonitor(Alias, [flush]),
                 receive
                     {Tag, Result} -> result(Result)
-                after 0 -> {error, timeout}
+                after 0 ->
+                    %% a head that might keep it in mind may forget it
+                    Head ! {'$coop', replied, {self(), Tag}},
+                    {error, timeout}
                 end
             end;
         {error, _} = Error ->
@@ -243,6 +247,7 @@ await_marks(Ref, Seen, Deadline) ->
     receive
         {'$coop', flushed, Ref, Total} when Seen >= Total -> ok;
         {'$coop', flushed, Ref, _Total} -> await_marks(Ref, Seen + 1, Deadline);
+        {'$coop', restarted, Ref, Reason} -> {error, {restarted, Reason}};
         {'DOWN', Ref, process, _, Reason} -> {error, Reason}
     after left(Deadline) -> {error, timeout}
     end.

@@ -8,7 +8,11 @@
 -export([has_native/1]).
 -export([has_vm/1]).
 -export([start/3]).
--export_type([spec/0]).
+%% once more
+-export([edges/1]).
+-export([again/3]).
+-export([request/4]).
+-export_type([spec/0, body/0, edge_end/0]).
 
 %% doc/messages.md, "Starting". On this VM nodes of the home `vm' have what
 %% coop_node needs besides.
@@ -22,9 +26,22 @@
     receiver := coop_receiver:destination(),
     overload := coop_overload:policy(),
     dead_letter := coop_dead_letter:destination(),
+    restart := none | {Intensity :: non_neg_integer(), Period :: pos_integer()},
     tag := coop_results:tag(),
     batch := coop_results:batch()
 }.
+%% What lives of it. `nodes' are those of this VM, `other' is the kill switch on
+%% the C-node. Ledgers are kept if the body may be restarted.
+-type body() :: #{
+    spec := spec(),
+    parent := pid(),
+    head := pid(),
+    other := pid() | undefined,
+    nodes := [{atom(), pid()}],
+    ledgers := #{edge_end() => coop_ledger:ledger()}
+}.
+%% A node by its name, or the head.
+-type edge_end() :: atom() | [].
 
 %% @doc What tells a restart of a co-op from the start of another one.
 -spec key(pid(), spec()) -> term().
@@ -42,8 +59,7 @@ has_vm(#{nodes := Nodes}) ->
 %% @doc An error names what there is on the C-node by then, which the caller is
 %% not linked to.
 -spec start(spec(), pid(), node() | undefined) ->
-    {ok, Head :: pid(), Other :: pid() | undefined, VmNodes :: [{atom(), pid()}]}
-    | {error, term(), Native :: [pid()]}.
+    {ok, body()} | {error, term(), Native :: [pid()]}.
 start(Spec, Parent, CNode) ->
     Monitor = monitor(process, Parent),
     Result =
@@ -60,9 +76,26 @@ start(Spec, Parent, Monitor, Head0, #{switch := Other, head := Head1, nodes := N
     try
         Head = first_pid(Head0, Head1),
         Nodes = start_nodes(Spec, Monitor),
-        wire_native(Other, Head, Nodes ++ Native, Parent, Monitor),
-        wire(Spec, Monitor, Head, is_pid(Head0), Other, Nodes, maps:from_list(Nodes ++ Native)),
-        {ok, Head, Other, Nodes}
+        Body = #{
+            spec => Spec,
+            parent => Parent,
+            head => Head,
+            other => Other,
+            nodes => Nodes,
+            ledgers => ledgers(Spec, Nodes, #{}, #{})
+        },
+        Pids = maps:from_list(Nodes ++ Native),
+        wire_native(Other, #{head => Head, nodes => Nodes ++ Native}, Parent, Monitor),
+        wire_nodes(Body, Pids, #{}, #{}),
+        [await_wired(Pid, Monitor) || {_Name, Pid} <- Nodes],
+        case is_pid(Head0) of
+            true ->
+                coop_head:wire(Head, head_wiring(Body, Pids, #{})),
+                await_wired(Head, Monitor);
+            false ->
+                link(Head)
+        end,
+        {ok, Body}
     catch
         throw:{?MODULE, Reason} ->
             {error, Reason, [Pid || Pid <- [Other, Head1 | [P || {_, P} <- Native]], is_pid(Pid)]}
@@ -71,14 +104,80 @@ start(Spec, Parent, Monitor, Head0, #{switch := Other, head := Head1, nodes := N
 first_pid(undefined, Pid) -> Pid;
 first_pid(Pid, _) -> Pid.
 
+%% @doc Makes nodes in the place of those that are gone, to go on with what was
+%% `Held' by these. `Restarted' is for the head: why, and how many data were lost,
+%% and sent as dead letters, on this VM.
+-spec again(body(), #{atom() => [term()]}, {term(), non_neg_integer(), non_neg_integer()}) ->
+    {ok, body()} | {error, term()}.
+again(Body, Held, {Reason, Lost, Dead}) ->
+    #{spec := Spec, head := Head, other := Other, ledgers := Ledgers0} = Body,
+    Monitor = monitor(process, Head),
+    Result =
+        try
+            Native = rebuild_native(Other, Monitor),
+            #{nodes := There, held := Waiting} = Native,
+            Nodes = start_nodes(Spec, Monitor),
+            Carried = maps:merge(maps:from_list(Waiting), count(Held)),
+            Restarted = {
+                Reason, Lost + maps:get(lost, Native), Dead + maps:get(dead_lettered, Native)
+            },
+            Wiring = #{
+                head => Head,
+                nodes => Nodes ++ There,
+                held => maps:to_list(count(Held)),
+                restarted => Restarted
+            },
+            wire_native(Other, Wiring, Head, Monitor),
+            Pids = maps:from_list(Nodes ++ There),
+            Ledgers = ledgers(Spec, Nodes, Carried, Ledgers0),
+            Body2 = Body#{nodes := Nodes, ledgers := Ledgers},
+            wire_nodes(Body2, Pids, Carried, Held),
+            %% one that ends from here on is the next reason for a restart
+            is_map_key([], Ledgers) andalso
+                begin
+                    HeadWiring = head_wiring(Body2, Pids, Carried),
+                    coop_head:wire(Head, HeadWiring#{restarted => Restarted}),
+                    await_wired(Head, Monitor)
+                end,
+            {ok, Body2}
+        catch
+            throw:{?MODULE, Why} -> {error, Why}
+        end,
+    demonitor(Monitor, [flush]),
+    Result.
+
+rebuild_native(undefined, _Monitor) ->
+    #{nodes => [], held => [], lost => 0, dead_lettered => 0};
+rebuild_native(Other, Monitor) ->
+    case request(Other, '$coop', rebuild, Monitor) of
+        {ok, Rebuilt} -> Rebuilt;
+        {error, Reason} -> fail(Reason)
+    end.
+
+%% How many data wait for their receiver already, by edge.
+count(Held) ->
+    lists:foldl(
+        fun
+            ({'$coop', data, Edge, _, _, _}, Acc) ->
+                maps:update_with(Edge, fun(N) -> N + 1 end, 1, Acc);
+            (_Plain, Acc) ->
+                Acc
+        end,
+        #{},
+        lists:append(maps:values(Held))
+    ).
+
 -spec fail(term()) -> no_return().
 fail(Reason) ->
     throw({?MODULE, Reason}).
 
 %%% Processes
 
+is_head_native(Spec) ->
+    lists:all(fun(#{home := Home}) -> Home =:= native end, entries(Spec)).
+
 start_head(Spec, Parent) ->
-    case lists:all(fun(#{home := Home}) -> Home =:= native end, entries(Spec)) of
+    case is_head_native(Spec) of
         true ->
             undefined;
         false ->
@@ -101,16 +200,17 @@ prepare(Spec, CNode, Monitor) ->
         {error, Reason} -> fail(Reason)
     end.
 
-wire_native(undefined, _Head, _Nodes, _Parent, _Monitor) ->
+wire_native(undefined, _Wiring, _Parent, _Monitor) ->
     ok;
-wire_native(Other, Head, Nodes, Parent, Monitor) ->
-    Pids = #{head => Head, switch => self(), nodes => Nodes},
-    case request(Other, '$coop', {wire, Pids, Parent}, Monitor) of
+wire_native(Other, Wiring, Parent, Monitor) ->
+    case request(Other, '$coop', {wire, Wiring#{switch => self()}, Parent}, Monitor) of
         ok -> ok;
         {error, Reason} -> fail(Reason)
     end.
 
-%% A gen call as long as an init may take, and the parent lives.
+%% @doc A gen call as long as an init may take, and the process lives for whose
+%% sake it is. Throws what is an error of {@link start/3}, {@link again/3}.
+-spec request(pid() | {atom(), node()}, atom(), term(), reference()) -> term().
 -dialyzer({no_improper_lists, request/4}).
 request(Process, Label, Request, Monitor) ->
     Alias = monitor(process, Process, [{alias, reply_demonitor}]),
@@ -136,41 +236,74 @@ start_nodes(Spec = #{nodes := Nodes}, Parent) ->
 
 %%% Wires
 
-wire(Spec, Monitor, Head, HeadIsHere, Other, Nodes, Pids) ->
-    #{edges := Pairs} = Spec,
-    Entries = [Name || #{name := Name} <- entries(Spec)],
-    Numbered = lists:zip(lists:seq(1, length(Pairs)), Pairs),
-    First = length(Pairs) + 1,
-    FromHead = lists:zip(lists:seq(First, First + length(Entries) - 1), Entries),
-    In = group(
-        [{To, {Edge, maps:get(From, Pids)}} || {Edge, {From, To}} <- Numbered] ++
-            [{Entry, {Edge, Head}} || {Edge, Entry} <- FromHead]
-    ),
-    Out = group([{From, {Edge, To, maps:get(To, Pids)}} || {Edge, {From, To}} <- Numbered]),
-    LastTier = map_size(Pids) - map_size(Out),
-    Wiring = fun(Name) ->
-        #{
-            head => Head,
-            last_tier => LastTier,
-            in => maps:get(Name, In, []),
-            out => maps:get(Name, Out, [])
-        }
+%% @doc With its number; those from the head to the entry nodes follow the
+%% template's.
+-spec edges(spec()) -> [{coop_edges:edge(), From :: edge_end(), To :: atom()}].
+edges(Spec = #{edges := Pairs}) ->
+    Ends = Pairs ++ [{[], Name} || #{name := Name} <- entries(Spec)],
+    [{Edge, From, To} || {Edge, {From, To}} <- lists:zip(lists:seq(1, length(Ends)), Ends)].
+
+%% One for each node here, and for the head if it is here, which keeps its own.
+ledgers(#{restart := none}, _Nodes, _Carried, _Old) ->
+    #{};
+ledgers(Spec, Nodes, Carried, Old) ->
+    Sent = fun(Sender) ->
+        [{Edge, waiting(Edge, Carried)} || {Edge, From, _} <- edges(Spec), From =:= Sender]
     end,
-    lists:foreach(fun({Name, Pid}) -> coop_node:wire(Pid, Wiring(Name)) end, Nodes),
-    lists:foreach(fun({_Name, Pid}) -> await_wired(Pid, Monitor) end, Nodes),
-    case HeadIsHere of
-        true ->
-            coop_head:wire(Head, #{
-                out => [{Edge, maps:get(Entry, Pids)} || {Edge, Entry} <- FromHead],
-                nodes => [{Name, maps:get(Name, Pids)} || #{name := Name} <- maps:get(nodes, Spec)],
-                edges => Pairs,
-                switches => [self() | [Other || is_pid(Other)]],
-                last_tier => LastTier
-            }),
-            await_wired(Head, Monitor);
-        false ->
-            link(Head)
+    Ledgers = maps:from_list([{Name, coop_ledger:new(Sent(Name))} || {Name, _Pid} <- Nodes]),
+    case {is_head_native(Spec), Old} of
+        {true, _} ->
+            Ledgers;
+        {false, #{[] := OfHead}} ->
+            ok = coop_ledger:reset(Sent([]), OfHead),
+            Ledgers#{[] => OfHead};
+        {false, #{}} ->
+            Ledgers#{[] => coop_ledger:new(Sent([]))}
     end.
+
+waiting(Edge, Carried) -> maps:get(Edge, Carried, 0).
+
+wire_nodes(#{spec := Spec, head := Head, nodes := Nodes, ledgers := Ledgers}, Pids, Carried, Held) ->
+    Edges = edges(Spec),
+    Sender = fun
+        ([]) -> Head;
+        (Name) -> maps:get(Name, Pids)
+    end,
+    In = group([{To, {Edge, Sender(From)}} || {Edge, From, To} <- Edges]),
+    Out = group([
+        {From, {Edge, To, maps:get(To, Pids), waiting(Edge, Carried)}}
+     || {Edge, From, To} <- Edges
+    ]),
+    lists:foreach(
+        fun({Name, Pid}) ->
+            coop_node:wire(Pid, #{
+                head => Head,
+                last_tier => last_tier(Spec),
+                in => maps:get(Name, In, []),
+                out => maps:get(Name, Out, []),
+                ledger => maps:get(Name, Ledgers, undefined),
+                held => maps:get(Name, Held, [])
+            })
+        end,
+        Nodes
+    ).
+
+head_wiring(#{spec := Spec, other := Other, ledgers := Ledgers}, Pids, Carried) ->
+    #{nodes := Nodes, edges := Pairs} = Spec,
+    #{
+        out => [
+            {Edge, maps:get(To, Pids), waiting(Edge, Carried)}
+         || {Edge, [], To} <- edges(Spec)
+        ],
+        ledger => maps:get([], Ledgers, undefined),
+        nodes => [{Name, maps:get(Name, Pids)} || #{name := Name} <- Nodes],
+        edges => Pairs,
+        switches => [self() | [Other || is_pid(Other)]],
+        last_tier => last_tier(Spec)
+    }.
+
+last_tier(#{nodes := Nodes, edges := Pairs}) ->
+    length(Nodes) - length(lists:usort([From || {From, _To} <- Pairs])).
 
 group(Pairs) ->
     lists:foldr(

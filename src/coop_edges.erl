@@ -15,6 +15,7 @@
 %% out
 -export([add_out/4]).
 -export([drop_out/2]).
+-export([close/1]).
 -export([outs/1]).
 -export([receiver/2]).
 -export([take/2]).
@@ -32,7 +33,7 @@
     in = #{} :: #{edge() => {pid(), edge(), units()}},
     owed = #{} :: #{edge() => units()},
     %% Edge => {Receiver, Credit}
-    out = #{} :: #{edge() => {process(), units() | infinity}},
+    out = #{} :: #{edge() => {process(), units() | infinity | closed}},
     %% edges of `out` that have credit
     open = 0 :: non_neg_integer(),
     %% what least_loaded/1 chose last
@@ -99,7 +100,18 @@ drop_out(Edge, Edges = #edges{out = Out}) ->
     reopen(Edges#edges{out = maps:remove(Edge, Out)}).
 
 reopen(Edges = #edges{out = Out}) ->
-    Edges#edges{open = length([E || {E, {_Pid, Credit}} <- maps:to_list(Out), Credit > 0])}.
+    Edges#edges{
+        open = length([
+            E
+         || {E, {_Pid, Credit}} <- maps:to_list(Out), Credit =/= closed, Credit > 0
+        ])
+    }.
+
+%% @doc Nothing can be sent on any edge, whatever credit still comes for it,
+%% until it is added again.
+-spec close(edges()) -> edges().
+close(Edges = #edges{out = Out}) ->
+    Edges#edges{out = maps:map(fun(_Edge, {Pid, _}) -> {Pid, closed} end, Out), open = 0}.
 
 -spec outs(edges()) -> [{edge(), process()}].
 outs(#edges{out = Out}) ->
@@ -116,7 +128,7 @@ take(Edge, Edges = #edges{out = Out, open = Open}) ->
     case Out of
         #{Edge := {Pid, infinity}} ->
             {ok, Pid, Edges};
-        #{Edge := {_Pid, 0}} ->
+        #{Edge := {_Pid, Credit}} when Credit =:= 0; Credit =:= closed ->
             full;
         #{Edge := {Pid, 1}} ->
             {ok, Pid, Edges#edges{out = Out#{Edge := {Pid, 0}}, open = Open - 1}};
@@ -151,7 +163,7 @@ grant(Edge, Units, Edges = #edges{out = Out, open = Open}) ->
             Edges
     end.
 
--spec credit(edge(), edges()) -> units() | infinity.
+-spec credit(edge(), edges()) -> units() | infinity | closed.
 credit(Edge, #edges{out = Out}) ->
     {_Receiver, Credit} = maps:get(Edge, Out),
     Credit.

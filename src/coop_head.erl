@@ -16,7 +16,7 @@
 -export([wire/2]).
 -export([init/3]).
 -export([handle_datum/3]).
--export([handle_barrier/1]).
+-export([handle_barrier/2]).
 -export([handle_control/3]).
 -export([is_ours/2]).
 -export([info/1]).
@@ -28,7 +28,11 @@
 -define(PRIORITY_CREDIT, 64 * 1024).
 
 -type wiring() :: #{
-    out := [{coop_edges:edge(), pid()}],
+    %% with how many data wait there already
+    out := [{coop_edges:edge(), pid(), non_neg_integer()}],
+    ledger := coop_ledger:ledger() | undefined,
+    %% of a body made again: what became of data inside the last one
+    restarted => {Reason :: term(), Lost :: non_neg_integer(), DeadLettered :: non_neg_integer()},
     nodes := [{atom(), pid()}],
     edges := [{atom(), atom()}],
     switches := [pid()],
@@ -49,7 +53,13 @@
     demand :: none | {reference(), coop_demand:demand()},
     %% the senders attached, each of which is watched
     relays = #{} :: #{reference() => {pid(), relay | priority | edge, coop_edges:edge()}},
-    next_edge :: coop_edges:edge()
+    next_edge :: coop_edges:edge(),
+    %% of a body that may be restarted: calls and flushes inside it, the latter
+    %% with the marks that are there
+    calls :: undefined | #{From :: term() => []},
+    flushes = #{} :: #{reference() => {pid(), non_neg_integer()}},
+    restarts = 0 :: non_neg_integer(),
+    losses = {0, 0} :: {Lost :: non_neg_integer(), DeadLettered :: non_neg_integer()}
 }).
 
 %% @doc Starts the head and registers its name; it lives on once
@@ -99,11 +109,7 @@ run(Switch, Parent, Spec, Wiring) ->
     #{overload := Policy, max_queue := MaxQueue, max_queue_bytes := MaxBytes} = Spec,
     Overload = coop_overload:new(Policy, MaxQueue, MaxBytes),
     Monitor = monitor(process, Parent),
-    Edges = lists:foldl(
-        fun({Edge, Pid}, Acc) -> coop_edges:add_out(Edge, Pid, Window, Acc) end,
-        coop_edges:new(),
-        Out
-    ),
+    Ledger = maps:get(ledger, Wiring),
     [link(Other) || Other <- Switches, Other =/= Switch],
     Watched = maps:from_list([{monitor(process, Each), Each} || Each <- Switches]),
     %% The parent must be linked before it hears of the pid.
@@ -113,7 +119,8 @@ run(Switch, Parent, Spec, Wiring) ->
         name => head,
         parent => Parent,
         head => self(),
-        edges => Edges,
+        ledger => Ledger,
+        edges => add_out(Out, Window, coop_edges:new()),
         last_tier => maps:get(last_tier, Wiring),
         overload => Overload,
         dead_letter => maps:get(dead_letter, Spec),
@@ -124,7 +131,12 @@ run(Switch, Parent, Spec, Wiring) ->
             parent = Monitor,
             window = Window,
             rule = coop_overload:rule(Overload),
-            entries = [Edge || {Edge, _Pid} <- Out],
+            entries = [Edge || {Edge, _Pid, _Waiting} <- Out],
+            calls =
+                case Ledger of
+                    undefined -> undefined;
+                    _ -> #{}
+                end,
             nodes = Nodes,
             edges = Pairs,
             switches = Watched,
@@ -135,14 +147,27 @@ run(Switch, Parent, Spec, Wiring) ->
 
 demand({demand, Pid}) -> {monitor(process, Pid), coop_demand:new()};
 demand(_Receiver) -> none.
+add_out(Out, Window, Edges) ->
+    lists:foldl(
+        fun({Edge, Pid, Waiting}, Acc) -> coop_edges:add_out(Edge, Pid, Window - Waiting, Acc) end,
+        Edges,
+        Out
+    ).
 
 -spec handle_datum(term(), coop_process:env(), #head{}) -> {[coop_process:out()], #head{}}.
-handle_datum(Datum, Env, Head = #head{entries = Entries}) ->
+handle_datum(Datum, Env = #{call := From}, Head = #head{calls = #{} = Calls}) ->
+    enter(Datum, Env, Head#head{calls = Calls#{From => []}});
+handle_datum(Datum, Env, Head) ->
+    enter(Datum, Env, Head).
+
+enter(Datum, Env, Head = #head{entries = Entries}) ->
     {[{Edge, Env, Datum} || Edge <- Entries], Head}.
 
--spec handle_barrier(#head{}) -> {[], #head{}}.
-handle_barrier(Head) ->
-    {[], Head}.
+-spec handle_barrier(coop_process:barrier(), #head{}) -> {[], #head{}}.
+handle_barrier(_Barrier, Head = #head{calls = undefined}) ->
+    {[], Head};
+handle_barrier({Caller, Ref}, Head = #head{flushes = Flushes}) ->
+    {[], Head#head{flushes = Flushes#{Ref => {Caller, 0}}}}.
 
 -spec handle_control(term(), coop_edges:edges(), #head{}) ->
     {ok, coop_edges:edges(), #head{}} | {stop, term(), #head{}} | unhandled.
@@ -174,8 +199,43 @@ handle_control({'DOWN', Ref, process, _Pid, Reason}, Edges, Head) ->
         #head{relays = #{Ref := {_Relay, _Kind, Edge}} = Relays} ->
             {ok, coop_edges:drop_in(Edge, Edges), Head#head{relays = maps:remove(Ref, Relays)}}
     end;
+handle_control({'$coop', replied, From}, Edges, Head = #head{calls = Calls}) ->
+    {ok, Edges, Head#head{
+        calls =
+            case Calls of
+                undefined -> undefined;
+                #{} -> maps:remove(From, Calls)
+            end
+    }};
+handle_control({'$coop', flushed, Ref, Total}, Edges, Head = #head{flushes = Flushes}) ->
+    Flushes2 =
+        case Flushes of
+            #{Ref := {Caller, Marks}} when Marks + 1 < Total ->
+                Flushes#{Ref := {Caller, Marks + 1}};
+            #{} ->
+                maps:remove(Ref, Flushes)
+        end,
+    {ok, Edges, Head#head{flushes = Flushes2}};
+handle_control({'$coop', stop_entry, Switch}, Edges, Head = #head{calls = #{}}) ->
+    Switch ! {'$coop', entry_stopped, self()},
+    {ok, coop_edges:close(Edges), Head};
+handle_control({'$coop', wire, Switch, Wiring}, Edges, Head = #head{calls = #{}}) ->
+    #{out := Out, nodes := Nodes, restarted := Restarted} = Wiring,
+    Switch ! {'$coop', wired, self()},
+    {ok, add_out(Out, Head#head.window, Edges), restarted(Restarted, Head#head{nodes = Nodes})};
 handle_control(_Message, _Edges, _Head) ->
     unhandled.
+
+%% Neither a call nor a flush is certain any more to have its answer.
+restarted({Reason, Lost, Dead}, Head) ->
+    #head{calls = Calls, flushes = Flushes, restarts = N, losses = {AllLost, AllDead}} = Head,
+    maps:foreach(
+        fun(Ref, {Caller, _Marks}) -> Caller ! {'$coop', restarted, Ref, Reason} end, Flushes
+    ),
+    maps:foreach(fun(From, []) -> gen:reply(From, {'$coop', error, {restarted, Reason}}) end, Calls),
+    Head#head{
+        calls = #{}, flushes = #{}, restarts = N + 1, losses = {AllLost + Lost, AllDead + Dead}
+    }.
 
 credit(relay, _Head) -> ?RELAY_CREDIT;
 credit(priority, _Head) -> ?PRIORITY_CREDIT;
@@ -189,7 +249,7 @@ is_ours(Ref, #head{parent = Parent, switches = Switches, relays = Relays}) ->
 
 -spec info(#head{}) -> map().
 info(Head = #head{name = Name, nodes = Nodes, edges = Edges, switches = Switches}) ->
-    Relays = Head#head.relays,
+    #head{relays = Relays, restarts = Restarts, losses = {Lost, Dead}} = Head,
     Info = #{
         role => head,
         registered => Name,
@@ -197,7 +257,9 @@ info(Head = #head{name = Name, nodes = Nodes, edges = Edges, switches = Switches
         edges => Edges,
         switches => maps:values(Switches),
         home => node(),
-        relays => length([Pid || {Pid, relay, _Edge} <- maps:values(Relays)])
+        relays => length([Pid || {Pid, relay, _Edge} <- maps:values(Relays)]),
+        restarts => Restarts,
+        losses => #{lost => Lost, dead_lettered => Dead}
     },
     case Head#head.demand of
         none -> Info;

@@ -15,7 +15,7 @@
 -export([start/3]).
 -export([init/3]).
 -export([handle_datum/3]).
--export([handle_barrier/1]).
+-export([handle_barrier/2]).
 -export([handle_control/3]).
 -export([is_ours/2]).
 -export([info/1]).
@@ -27,9 +27,11 @@
 
 -record(switch, {
     key :: term(),
-    head :: pid(),
-    other :: pid() | undefined,
-    nodes :: #{pid() => atom()}
+    body :: coop_body:body(),
+    %% nodes that live
+    nodes :: #{pid() => atom()},
+    %% when the body was restarted, within the period
+    restarts = [] :: [integer()]
 }).
 
 %% @doc Starts a co-op that has nodes on this VM; its head is linked to `Parent'
@@ -51,7 +53,7 @@ start(Spec, Parent, CNode) ->
 init(Spec, Parent, CNode) ->
     process_flag(trap_exit, true),
     case coop_body:start(Spec, Parent, CNode) of
-        {ok, Head, Other, Nodes} ->
+        {ok, Body = #{head := Head}} ->
             Key = coop_body:key(Parent, Spec),
             coop_names:started(Key, self(), Head),
             proc_lib:init_ack({ok, Head}),
@@ -60,12 +62,7 @@ init(Spec, Parent, CNode) ->
                 parent => Head,
                 head => Head,
                 edges => coop_edges:new(),
-                state => #switch{
-                    key = Key,
-                    head = Head,
-                    other = Other,
-                    nodes = maps:from_list([{Pid, Name} || {Name, Pid} <- Nodes])
-                }
+                state => #switch{key = Key, body = Body, nodes = by_pid(Body)}
             });
         {error, Reason, Native} ->
             {links, Links} = process_info(self(), links),
@@ -73,33 +70,50 @@ init(Spec, Parent, CNode) ->
             proc_lib:init_ack({error, Reason})
     end.
 
+by_pid(#{nodes := Nodes}) ->
+    maps:from_list([{Pid, Name} || {Name, Pid} <- Nodes]).
+
 %% Everything that is not control is data, and a kill switch has no use for it.
 -spec handle_datum(term(), coop_process:env(), #switch{}) -> {[], #switch{}}.
 handle_datum(Datum, _Env, Switch) ->
     coop_process:log_unexpected(kill_switch, Datum),
     {[], Switch}.
 
--spec handle_barrier(#switch{}) -> {[], #switch{}}.
-handle_barrier(Switch) ->
+-spec handle_barrier(coop_process:barrier(), #switch{}) -> {[], #switch{}}.
+handle_barrier(_Barrier, Switch) ->
     {[], Switch}.
 
 -spec handle_control(term(), coop_edges:edges(), #switch{}) ->
     {ok, coop_edges:edges(), #switch{}} | {stop, term(), #switch{}} | unhandled.
-handle_control({'EXIT', Pid, Reason}, _Edges, Switch) ->
-    #switch{head = Head, other = Other, nodes = Nodes} = Switch,
+handle_control({'EXIT', Pid, Reason}, Edges, Switch) ->
+    #switch{body = #{head := Head, other := Other}, nodes = Nodes} = Switch,
     if
         Pid =:= Head; Pid =:= Other -> {stop, Reason, Switch};
-        is_map_key(Pid, Nodes) -> node_exit(Pid, Reason, Switch);
+        is_map_key(Pid, Nodes) -> node_exit(Pid, Reason, Edges, Switch);
         true -> unhandled
+    end;
+handle_control({'$coop', fell, Pid, Reason}, Edges, Switch) ->
+    #switch{body = #{other := Other}, nodes = Nodes} = Switch,
+    case Pid =:= Other orelse is_map_key(Pid, Nodes) of
+        true -> body_fell(Reason, Edges, Switch);
+        false -> unhandled
     end;
 handle_control(_Message, _Edges, _Switch) ->
     unhandled.
 
-node_exit(Pid, Reason, Switch = #switch{nodes = Nodes}) ->
+node_exit(Pid, Reason, Edges, Switch = #switch{nodes = Nodes}) ->
     {links, Links} = process_info(self(), links),
     case lists:member(Pid, Links) of
         true -> unhandled;
-        false -> {stop, Reason, Switch#switch{nodes = maps:remove(Pid, Nodes)}}
+        false -> body_fell(Reason, Edges, Switch#switch{nodes = maps:remove(Pid, Nodes)})
+    end.
+
+body_fell(Reason, Edges, Switch = #switch{body = Body, nodes = Nodes, restarts = Restarts}) ->
+    case coop_restart:restart(Reason, Body, maps:keys(Nodes), Restarts) of
+        {ok, Body2, Restarts2} ->
+            {ok, Edges, Switch#switch{body = Body2, nodes = by_pid(Body2), restarts = Restarts2}};
+        {stop, Why} ->
+            {stop, Why, Switch}
     end.
 
 -spec is_ours(reference(), #switch{}) -> false.
@@ -117,8 +131,9 @@ get_state(Switch) ->
 %% @doc Does not return: the switch dies of the reason as by a signal, since the
 %% crash report is that of the process whose end this is.
 -spec terminate(term(), #switch{}) -> no_return().
-terminate(Reason, #switch{key = Key, head = Head, other = Other, nodes = Nodes}) ->
-    end_all([Other || is_pid(Other)] ++ maps:keys(Nodes), Reason),
+terminate(Reason, #switch{key = Key, body = #{head := Head, other := Other}}) ->
+    {links, Links} = process_info(self(), links),
+    end_all(lists:usort([Other || is_pid(Other)] ++ [Pid || Pid <- Links, Pid =/= Head]), Reason),
     coop_names:ended(Key, self(), Head),
     process_flag(trap_exit, false),
     Reason =:= normal orelse Reason =:= kill orelse exit(self(), Reason),

@@ -7,7 +7,7 @@
 -export([wire/2]).
 -export([init/3]).
 -export([handle_datum/3]).
--export([handle_barrier/1]).
+-export([handle_barrier/2]).
 -export([handle_control/3]).
 -export([is_ours/2]).
 -export([info/1]).
@@ -22,7 +22,11 @@
     head := pid(),
     last_tier := non_neg_integer(),
     in := [{coop_edges:edge(), pid()}],
-    out := [{coop_edges:edge(), Name :: atom(), pid()}]
+    %% with how many data wait there already
+    out := [{coop_edges:edge(), Name :: atom(), pid(), non_neg_integer()}],
+    ledger := coop_ledger:ledger() | undefined,
+    %% what waited at this node's predecessor
+    held := [term()]
 }.
 -export_type([wiring/0]).
 
@@ -76,7 +80,8 @@ reason(error, Reason, Stack) -> {Reason, Stack};
 reason(exit, Reason, _Stack) -> Reason;
 reason(throw, Reason, Stack) -> {{nocatch, Reason}, Stack}.
 
-run(Switch, Node, State, Spec, #{head := Head, in := In, out := Out, last_tier := LastTier}) ->
+run(Switch, Node, State, Spec, Wiring) ->
+    #{head := Head, in := In, out := Out, last_tier := LastTier} = Wiring,
     #{name := Name, task := Task, flush := Flush, dataflow := Method} = Node,
     #{window := Window, receiver := To, tag := Tag, batch := Batch} = Spec,
     Edges1 = lists:foldl(
@@ -85,7 +90,9 @@ run(Switch, Node, State, Spec, #{head := Head, in := In, out := Out, last_tier :
         In
     ),
     Edges2 = lists:foldl(
-        fun({Edge, _Name, Pid}, Acc) -> coop_edges:add_out(Edge, Pid, Window, Acc) end,
+        fun({Edge, _Name, Pid, Waiting}, Acc) ->
+            coop_edges:add_out(Edge, Pid, Window - Waiting, Acc)
+        end,
         Edges1,
         Out
     ),
@@ -99,6 +106,8 @@ run(Switch, Node, State, Spec, #{head := Head, in := In, out := Out, last_tier :
         name => Name,
         parent => Switch,
         head => Head,
+        ledger => maps:get(ledger, Wiring),
+        held => maps:get(held, Wiring),
         edges => Edges3,
         results => coop_results:set_sink(Sink, coop_results:new(Head, Tag, Batch)),
         last_tier => LastTier,
@@ -111,13 +120,13 @@ run(Switch, Node, State, Spec, #{head := Head, in := In, out := Out, last_tier :
             flush = Flush,
             state = State,
             dataflow = dataflow(Method, Out),
-            targets = maps:from_list([{Downstream, Edge} || {Edge, Downstream, _Pid} <- Out]),
+            targets = maps:from_list([{Downstream, Edge} || {Edge, Downstream, _Pid, _Waiting} <- Out]),
             receiver = Receiver
         }
     }).
 
 dataflow(_Method, []) -> last_tier;
-dataflow(Method, Out) -> coop_dataflow:new(Method, [{Edge, Name} || {Edge, Name, _Pid} <- Out]).
+dataflow(Method, Out) -> coop_dataflow:new(Method, [{Edge, Name} || {Edge, Name, _, _} <- Out]).
 
 %%% The task
 
@@ -127,10 +136,10 @@ handle_datum(Datum, Env, Node = #node{task = {Module, Function}, state = State})
 handle_datum(Datum, Env, Node = #node{task = Task, state = State}) ->
     results(Task(State, Datum), Env, Node).
 
--spec handle_barrier(#node{}) -> {[coop_process:out()], #node{}}.
-handle_barrier(Node = #node{flush = undefined}) ->
+-spec handle_barrier(coop_process:barrier(), #node{}) -> {[coop_process:out()], #node{}}.
+handle_barrier(_Barrier, Node = #node{flush = undefined}) ->
     {[], Node};
-handle_barrier(Node = #node{flush = Flush, state = State}) ->
+handle_barrier(_Barrier, Node = #node{flush = Flush, state = State}) ->
     results(Flush(State), [], Node).
 
 results({State, Result}, Env, Node) ->

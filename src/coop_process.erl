@@ -24,6 +24,8 @@
 -export([format_status/2]).
 -export_type([out/0, env/0, barrier/0]).
 
+-compile({inline, [deliver/4]}).
+
 %% How many messages may be drained between two data: without a limit, many
 %% senders could keep a process from ever working.
 -define(DRAIN, 1000).
@@ -43,7 +45,7 @@
 %% A datum in the hands of the process; it may crash, which ends the process.
 -callback handle_datum(Datum :: term(), env(), State) -> {[out()], State}.
 %% The barrier, which is passed on after what this gives.
--callback handle_barrier(State) -> {[out()], State}.
+-callback handle_barrier(barrier(), State) -> {[out()], State}.
 %% Any control message that is not handled here.
 -callback handle_control(Message :: term(), coop_edges:edges(), State :: term()) -> control().
 %% Whether a 'DOWN' is about a monitor of ours, or a task's and so data.
@@ -88,6 +90,11 @@
     dead_letter = none :: coop_dead_letter:destination(),
     dropped = 0 :: non_neg_integer(),
     dead_lettered = 0 :: non_neg_integer(),
+    %% of a body that may be restarted: the datum being worked at, and whether it
+    %% came on an edge; how many of those it has taken
+    ledger :: coop_ledger:ledger() | undefined,
+    hand :: {term(), boolean()} | undefined,
+    taken = 0 :: non_neg_integer(),
     logged_at :: integer() | undefined
 }).
 
@@ -96,7 +103,7 @@
 -spec enter_loop(module(), map()) -> no_return().
 enter_loop(Module, Options) ->
     #{name := Name, parent := Parent, state := State, edges := Edges} = Options,
-    loop(#process{
+    P = #process{
         module = Module,
         state = State,
         name = Name,
@@ -108,8 +115,10 @@ enter_loop(Module, Options) ->
         overload = maps:get(overload, Options, block),
         dead_letter = maps:get(dead_letter, Options, none),
         max_queue = maps:get(max_queue, Options, 10_000),
-        max_queue_bytes = maps:get(max_queue_bytes, Options, 64 * 1024 * 1024)
-    }).
+        max_queue_bytes = maps:get(max_queue_bytes, Options, 64 * 1024 * 1024),
+        ledger = maps:get(ledger, Options, undefined)
+    },
+    loop(inherit(maps:get(held, Options, []), P)).
 
 %% @doc A request to any process of a co-op, native or not; exits as gen calls do.
 -spec ask(pid() | undefined, Request :: term(), timeout()) -> Reply :: term().
@@ -151,7 +160,7 @@ await(P = #process{results = Results}) ->
             receive
                 {system, From, Request} -> system(Request, From, P);
                 Message -> loop(accept(Message, P))
-            after 0 -> await(P#process{results = coop_results:pause(Results)})
+            after 0 -> await(P#process{results = pause(P)})
             end
     end.
 
@@ -217,6 +226,9 @@ accept_ours({'$coop', overload, _Edge, _IsOver}, P) ->
     P;
 accept_ours({'$coop', shed, _Edge, N}, P = #process{overloaded = All}) when is_integer(N), N > 0 ->
     P#process{overloaded = All + N};
+accept_ours({'$coop', halt, Switch}, P = #process{parent = Switch}) ->
+    Switch ! {'$coop', halted, self()},
+    halted(ended, P#process{results = pause(P)});
 accept_ours({'$coop', {Pid, _Tag} = From, info}, P) when is_pid(Pid) ->
     gen:reply(From, info(P)),
     P;
@@ -362,7 +374,7 @@ take({'$coop', Kind, Edge, Units, Env, Datum} = Item, P) when Kind =:= data; Kin
     #process{held = Held, edges = Edges} = P,
     case Held of
         #{Edge := Behind} -> P#process{held = Held#{Edge := queue:in(Item, Behind)}};
-        #{} -> datum(Datum, Env, P#process{edges = coop_edges:owe(Edge, Units, Edges)})
+        #{} -> datum(Datum, Env, true, P#process{edges = coop_edges:owe(Edge, Units, Edges)})
     end;
 take({waits, Mark, Item}, P = #process{overload = Overload}) ->
     P2 = tell_relays(P#process{overload = coop_overload:left(Mark, Overload)}),
@@ -371,7 +383,7 @@ take({waits, Mark, Item}, P = #process{overload = Overload}) ->
         false -> take(Item, P2)
     end;
 take({plain, Bytes, Datum}, P = #process{plain_bytes = All}) ->
-    datum(Datum, [], P#process{plain_bytes = All - Bytes});
+    datum(Datum, [], false, P#process{plain_bytes = All - Bytes});
 take({'$coop', barrier, Edge, Barrier} = Item, P = #process{held = Held, edges = Edges}) ->
     case Held of
         #{Edge := Behind} ->
@@ -385,7 +397,7 @@ take({'$coop', barrier, Edge, Barrier} = Item, P = #process{held = Held, edges =
 take({'$coop', flush, Barrier}, P) ->
     pass(Barrier, P).
 
-datum(Datum, Env, P = #process{module = Module, state = State, in = In}) ->
+datum(Datum, Env, _, P = #process{module = Module, state = State, in = In, ledger = undefined}) ->
     P2 = debug({in, Datum}, P#process{in = In + 1}),
     try Module:handle_datum(Datum, Env, State) of
         {Outs, State2} -> emit(Outs, P2#process{state = State2})
@@ -394,6 +406,22 @@ datum(Datum, Env, P = #process{module = Module, state = State, in = In}) ->
             %% what was made before this
             _ = coop_results:pause(P#process.results),
             erlang:raise(Class, Reason, Stack)
+    end;
+datum(Datum, Env, IsCounted, P = #process{module = Module, state = State, in = In}) ->
+    #process{taken = Taken} = P,
+    P2 = debug({in, Datum}, P#process{
+        in = In + 1,
+        hand = {Datum, IsCounted},
+        taken =
+            if
+                IsCounted -> Taken + 1;
+                true -> Taken
+            end
+    }),
+    try Module:handle_datum(Datum, Env, State) of
+        {Outs, State2} -> emit(Outs, P2#process{state = State2})
+    catch
+        Class:Reason:Stack -> fell(Class, Reason, Stack, P2)
     end.
 
 %% Barriers come in one order on every edge, since the head passes them on one
@@ -405,7 +433,7 @@ barrier(Barrier, P = #process{held = Held, edges = Edges}) ->
     end.
 
 pass(Barrier, P = #process{module = Module, state = State, edges = Edges}) ->
-    {Outs, State2} = Module:handle_barrier(State),
+    {Outs, State2} = Module:handle_barrier(Barrier, State),
     %% Edge 0 leads out of the co-op; the caller's mark follows the results.
     Marks =
         case [{barrier, Edge, Barrier} || {Edge, _Pid} <- coop_edges:outs(Edges), Edge > 0] of
@@ -426,13 +454,27 @@ release(P = #process{held = Held, queue = Queue, queued = N}) ->
 %%% Results out
 
 emit([], P) ->
-    P;
+    done(P);
 emit(Outs, P = #process{outbox = []}) ->
     send_outbox(P#process{outbox = Outs}).
 
-%% In order, up to the first that has no credit.
-send_outbox(P = #process{outbox = []}) ->
+%% The datum gave nothing, or nothing that goes to anyone.
+done(P = #process{ledger = undefined}) ->
     P;
+done(P = #process{results = Results}) ->
+    %% else it is with those ahead of it, when they go
+    coop_results:is_empty(Results) andalso note_done(P),
+    P#process{hand = undefined}.
+
+note_done(#process{ledger = Ledger, taken = Taken}) ->
+    {Ref, Slot, Word} = coop_ledger:entry(0, 0, Taken, Ledger),
+    atomics:put(Ref, Slot, Word).
+
+%% In order, up to the first that has no credit.
+send_outbox(P = #process{outbox = [], hand = undefined}) ->
+    P;
+send_outbox(P = #process{outbox = []}) ->
+    P#process{hand = undefined};
 send_outbox(P = #process{outbox = [Entry | Rest]}) ->
     case send(Entry, P) of
         blocked -> P;
@@ -442,21 +484,23 @@ send_outbox(P = #process{outbox = [Entry | Rest]}) ->
 
 send({result, #{call := From}, Value}, P) ->
     gen:reply(From, Value),
-    sent(Value, From, P);
+    _ = tell_head({'$coop', replied, From}, P),
+    sent(Value, From, done_if_last(P));
 send({result, Env, Value}, P) ->
     send_result(Env, Value, P);
 send({barrier, Edge, Barrier}, P = #process{edges = Edges}) ->
     coop_edges:receiver(Edge, Edges) ! {'$coop', barrier, Edge, Barrier},
     P;
-send({flushed, {Caller, Ref}}, P = #process{last_tier = Total, results = Results}) ->
-    Results2 = coop_results:pause(Results),
-    case coop_results:is_empty(Results2) of
+send({flushed, {Caller, Ref}}, P = #process{last_tier = Total}) ->
+    Results = pause(P),
+    case coop_results:is_empty(Results) of
         true ->
             Caller ! {'$coop', flushed, Ref, Total},
-            P#process{results = Results2};
+            _ = tell_head({'$coop', flushed, Ref, Total}, P),
+            P#process{results = Results};
         %% until they have been asked for
         false ->
-            {blocked, P#process{results = Results2}}
+            {blocked, P#process{results = Results}}
     end;
 send({any, Env, Value}, P = #process{edges = Edges}) ->
     case coop_edges:least_loaded(Edges) of
@@ -466,25 +510,131 @@ send({any, Env, Value}, P = #process{edges = Edges}) ->
 send({Edge, Env, Value}, P = #process{edges = Edges}) ->
     case coop_edges:take(Edge, Edges) of
         {ok, Pid, Edges2} ->
-            Pid ! {'$coop', data, Edge, 1, Env, Value},
+            _ = deliver(Pid, {'$coop', data, Edge, 1, Env, Value}, Edge, P),
             sent(Value, Pid, P#process{edges = Edges2});
         full ->
             blocked;
         none ->
-            lose(Value, noproc, P)
+            lose(Value, noproc, done_if_last(P))
     end.
 
-send_result(Env, Value, P = #process{edges = Edges, results = Results}) ->
+send_result(Env, Value, P = #process{edges = Edges}) ->
+    Results = marked(done_after(P), P),
     case coop_results:put(Env, Value, Edges, Results) of
-        {blocked, Results2} -> {blocked, P#process{results = Results2}};
-        lost -> lose(coop_results:tagged(Value, Results), noproc, P);
+        {blocked, Results2} -> {blocked, P#process{results = pause(P#process{results = Results2})}};
+        lost -> lose(coop_results:tagged(Value, Results), noproc, done_if_last(P));
+        {none, _, _} -> sent(Value, none, done_if_last(P));
         {To, Edges2, Results2} -> sent(Value, To, P#process{edges = Edges2, results = Results2})
     end.
+
+%% What waits to fill a batch goes out.
+pause(P = #process{hand = Hand, taken = Taken}) ->
+    coop_results:pause(
+        case Hand of
+            {_, true} -> marked(Taken - 1, P);
+            _ -> marked(Taken, P)
+        end
+    ).
+
+marked(_Done, #process{ledger = undefined, results = Results}) ->
+    Results;
+marked(Done, #process{ledger = Ledger, results = Results}) ->
+    coop_results:mark(coop_ledger:entry(0, 1, Done, Ledger), Results).
+
+%% The put and the send next to each other: see coop_ledger.
+deliver(To, Message, _Edge, #process{ledger = undefined}) ->
+    To ! Message;
+deliver(To, Message, Edge, P = #process{ledger = Ledger}) ->
+    {Ref, Slot, Word} = coop_ledger:entry(Edge, 1, done_after(P), Ledger),
+    atomics:put(Ref, Slot, Word),
+    To ! Message.
+
+%% How many data are done with once the first entry of the outbox is sent.
+done_after(#process{outbox = [_, _ | _], hand = {_, true}, taken = Taken}) -> Taken - 1;
+done_after(#process{taken = Taken}) -> Taken.
+
+done_if_last(P = #process{outbox = [_]}) -> done(P);
+done_if_last(P) -> P.
+
+tell_head(_Message, #process{ledger = undefined}) -> ok;
+tell_head(Message, #process{head = Head}) -> Head ! Message.
 
 sent(_Value, _To, P = #process{debug = [], out = Out}) ->
     P#process{out = Out + 1};
 sent(Value, To, P = #process{out = Out}) ->
     debug({out, Value, To}, P#process{out = Out + 1}).
+
+%%% The end of a body that is restarted: what waits here is handed over to the
+%%% kill switch, and goes to this process's successor.
+
+%% The task crashed. The end itself has to wait for the others'.
+fell(Class, Reason, Stack, P = #process{parent = Switch}) ->
+    Switch ! {'$coop', fell, self(), exit_reason(Class, Reason, Stack)},
+    halted({Class, Reason, Stack}, P#process{results = pause(P)}).
+
+exit_reason(error, Reason, Stack) -> {Reason, Stack};
+exit_reason(exit, Reason, _Stack) -> Reason;
+exit_reason(throw, Reason, Stack) -> {{nocatch, Reason}, Stack}.
+
+-spec halted(ended | {error | exit | throw, term(), list()}, #process{}) -> no_return().
+halted(How, P = #process{parent = Switch}) ->
+    receive
+        {'$coop', halt, Switch} ->
+            Switch ! {'$coop', halted, self()},
+            halted(How, P);
+        {'$coop', stop, Reason} ->
+            exit(Reason);
+        {'$coop', hand_over, Switch, Reason} ->
+            Losses = bury(How, Reason, P),
+            P2 = drain_all(release(P#process{outbox = [], hand = undefined})),
+            Items = [Item || Item <- queue:to_list(P2#process.queue), is_datum(Item)],
+            Switch ! {'$coop', held, self(), Items, Losses},
+            end_as(How, Reason)
+    end.
+
+drain_all(P) ->
+    receive
+        {system, _From, _Request} -> drain_all(P);
+        Message -> drain_all(accept(Message, P))
+    after 0 -> P
+    end.
+
+is_datum({plain, _Bytes, _Datum}) -> true;
+is_datum(Item) -> element(2, Item) =:= data.
+
+%% {Lost, DeadLettered}
+bury(_How, _Reason, #process{hand = undefined}) ->
+    {0, 0};
+bury(How, Reason, #process{hand = {Datum, _}, dead_letter = To, head = Head, name = Name}) ->
+    Cause =
+        case How of
+            ended -> Reason;
+            {Class, Why, Stack} -> exit_reason(Class, Why, Stack)
+        end,
+    case coop_dead_letter:send(To, Head, Name, Datum, Cause) of
+        true -> {0, 1};
+        false -> {1, 0}
+    end.
+
+%% As by a signal: the crash report is that of the process whose end this is.
+-spec end_as(ended | {error | exit | throw, term(), list()}, term()) -> no_return().
+end_as(ended, Reason) ->
+    Reason =:= normal orelse Reason =:= kill orelse exit(self(), Reason),
+    exit(Reason);
+end_as({Class, Reason, Stack}, _) ->
+    erlang:raise(Class, Reason, Stack).
+
+inherit(Items, P) ->
+    lists:foldl(
+        fun
+            ({plain, Bytes, _} = Item, Acc = #process{plain_bytes = All}) ->
+                enqueue(Item, Acc#process{plain_bytes = All + Bytes});
+            (Item, Acc) ->
+                enqueue(Item, Acc)
+        end,
+        P,
+        Items
+    ).
 
 %%% Manners
 

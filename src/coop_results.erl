@@ -9,6 +9,7 @@
 
 -export([new/3]).
 -export([set_sink/2]).
+-export([mark/2]).
 -export([put/4]).
 -export([grant/2]).
 -export([pause/1]).
@@ -39,7 +40,9 @@
     size = 0 :: non_neg_integer(),
     to :: undefined | to(),
     %% of those that are ready, what the head has been told of
-    announced = 0 :: non_neg_integer()
+    announced = 0 :: non_neg_integer(),
+    %% what to note where with the next send
+    mark :: undefined | {atomics:atomics_ref(), pos_integer(), non_neg_integer()}
 }).
 -opaque results() :: #results{}.
 
@@ -50,6 +53,18 @@ new(Head, Tag, Batch) ->
 -spec set_sink(sink(), results()) -> results().
 set_sink(Sink, R) ->
     R#results{sink = Sink}.
+
+%% @doc What coop_ledger says of the next send. The credit for it is taken before.
+-spec mark({atomics:atomics_ref(), pos_integer(), non_neg_integer()}, results()) -> results().
+mark(Mark, R) ->
+    R#results{mark = Mark}.
+
+%% The put and the send next to each other: see coop_ledger.
+send(To, Message, #results{mark = undefined}) ->
+    To ! Message;
+send(To, Message, #results{mark = {Ref, Slot, Word}}) ->
+    atomics:put(Ref, Slot, Word),
+    To ! Message.
 
 %% @doc One result, its credit taken; `lost' if the co-op that it is for is gone.
 -spec put(coop_process:env(), term(), coop_edges:edges(), results()) ->
@@ -66,11 +81,11 @@ put(_Env, Value, Edges, R = #results{sink = {demand, To}, size = Size}) ->
 put(Env, Value, Edges, R = #results{sink = Sink}) ->
     case {coop_edges:take(0, Edges), Sink} of
         {full, _} ->
-            {blocked, pause(R)};
+            {blocked, R};
         {none, _} ->
             lost;
         {{ok, Head, Edges2}, {edge, HeadEdge}} when R#results.batch =:= none ->
-            Head ! {'$coop', data, HeadEdge, 1, Env, tagged(Value, R)},
+            send(Head, {'$coop', data, HeadEdge, 1, Env, tagged(Value, R)}, R),
             {Head, Edges2, R};
         {{ok, Head, Edges2}, {edge, _HeadEdge}} ->
             {Head, Edges2, out(Head, Value, R)};
@@ -85,7 +100,7 @@ most(#results{batch = none}) -> 1;
 most(#results{batch = N}) -> N.
 
 out(To, Value, R = #results{batch = none}) ->
-    To ! tagged(Value, R),
+    send(To, tagged(Value, R), R),
     R;
 out(To, Value, R = #results{batch = N}) ->
     case add(To, Value, R) of
@@ -101,8 +116,8 @@ send_ready(R = #results{size = 0}) ->
 send_ready(R = #results{ready = Ready, size = Size, to = To, sink = Sink}) ->
     Message = tagged({coop_batch, R#results.head, lists:reverse(Ready)}, R),
     case Sink of
-        {edge, HeadEdge} -> To ! {'$coop', data, HeadEdge, Size, [], Message};
-        _ -> To ! Message
+        {edge, HeadEdge} -> send(To, {'$coop', data, HeadEdge, Size, [], Message}, R);
+        _ -> send(To, Message, R)
     end,
     R#results{ready = [], size = 0}.
 

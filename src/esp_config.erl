@@ -16,6 +16,7 @@
     max_queue_bytes := pos_integer(),
     overload := coop_overload:policy(),
     dead_letter := coop_dead_letter:destination(),
+    restart := none | {Intensity :: non_neg_integer(), Period :: pos_integer()},
     tag := coop_results:tag(),
     batch := coop_results:batch(),
     start_timeout := timeout()
@@ -37,7 +38,7 @@
 %%% coop:start_link/2
 
 %% What is known, and will be answered by a later release.
--define(NOT_YET, [restart, instances, dataflow, stand_in]).
+-define(NOT_YET, [instances, dataflow, stand_in]).
 
 -spec coop(map()) -> {ok, coop_options()} | error().
 coop(Options) when is_map(Options) ->
@@ -50,11 +51,16 @@ coop(Options) when is_map(Options) ->
         max_queue_bytes => 64 * 1024 * 1024,
         overload => block,
         dead_letter => none,
+        restart => none,
         tag => none,
         batch => none,
         start_timeout => 10_000
     },
-    check_all(Options, Defaults, fun coop_option/2);
+    case check_all(Options, Defaults, fun coop_option/2) of
+        %% what has been asked for of a node that ends would be asked for no more
+        {ok, #{restart := {_, _}, receiver := {demand, _}}} -> {error, {unsupported, restart}};
+        Checked -> Checked
+    end;
 coop(Other) ->
     {error, {bad_option, Other}}.
 
@@ -82,6 +88,24 @@ coop_option(dead_letter, Name) when is_atom(Name), Name =/= undefined ->
     {ok, {name, Name, node()}};
 coop_option(batch, N) when is_integer(N), N > 0, N < 1 bsl 31 ->
     {ok, N};
+coop_option(restart, none) ->
+    {ok, none};
+coop_option(restart, body) ->
+    coop_option(restart, {body, #{}});
+coop_option(restart, {body, Flags}) when is_map(Flags) ->
+    %% a supervisor's flags, with its defaults
+    case maps:merge(#{intensity => 1, period => 5}, Flags) of
+        #{intensity := Intensity, period := Period} = All when
+            map_size(All) =:= 2,
+            is_integer(Intensity),
+            Intensity >= 0,
+            is_integer(Period),
+            Period > 0
+        ->
+            {ok, {Intensity, Period}};
+        _ ->
+            bad
+    end;
 coop_option(tag, Tag) ->
     {ok, {tag, Tag}};
 coop_option(start_timeout, Timeout) ->
@@ -132,6 +156,7 @@ spec(Template, Options) ->
                     overload,
                     receiver,
                     dead_letter,
+                    restart,
                     tag,
                     batch
                 ],

@@ -8,6 +8,14 @@ namespace {
 
 const atom ok("ok"), error_("error");
 
+term list_of(const edge_counts& counts) {
+  std::vector<term> all;
+  for (const auto& [edge, n] : counts)
+    all.push_back(term::tuple(
+        {term::integer(edge), term::integer(static_cast<std::int64_t>(n))}));
+  return term::list(all);
+}
+
 } // namespace
 
 void builder::begin(node::process& maker, const pid& parent) {
@@ -45,6 +53,8 @@ member_ptr builder::spawn_node(std::size_t i, const node::process& maker,
   if (maker.leader() != home_.default_leader())
     here->receive_leader(maker.leader());
   here->join(switch_);
+  if (spec_.restart)
+    here->keep_lane();
   return here;
 }
 
@@ -85,7 +95,7 @@ void builder::hear(node::process& maker, const term& t) {
     return; // late
   } else if (t.is_tagged("$init", 3)) {
     fail(about(t.element(1), t.element(2)));
-  } else if (t.is_tagged("$init", 2) && --left_ == 0
+  } else if (t.is_tagged("$init", 2) && --left_ == 0 && !head_
              && spec_.head_is_native()) {
     make_head(maker);
   }
@@ -111,6 +121,8 @@ void builder::fail(const term& reason) {
   if (failure_)
     return;
   failure_ = reason;
+  if (is_again_)
+    return;
   const term shutdown = atom("shutdown");
   if (switch_)
     switch_->end(shutdown);
@@ -121,8 +133,10 @@ void builder::fail(const term& reason) {
       p.here->end(shutdown);
 }
 
-pid builder::start(const pid& parent) {
+pid builder::start(std::shared_ptr<builder> self, const pid& parent) {
   switches_ = {switch_->pid()};
+  if (spec_.restart)
+    switch_->keep(std::move(self));
   connect(head_->pid(), parent);
   return head_->pid();
 }
@@ -134,6 +148,7 @@ term builder::prepared(std::shared_ptr<builder> self, const pid& other_switch) {
       nodes.push_back(term::tuple({spec_.nodes[i].name, places_[i].p}));
   switch_->keep(std::move(self));
   switch_->link(other_switch);
+  leader_ = other_switch;
   return term::map(
       {{atom("switch"), switch_->pid()},
        {atom("head"), head_ ? term(head_->pid()) : term(atom("undefined"))},
@@ -165,10 +180,94 @@ term builder::wire(const term& pids, const term& parent) {
   for (const auto& p : places_)
     if (p.p.creation == 0)
       return bad("nodes");
-  switches_ = {switch_->pid(), *other};
-  connect(*head_pid, *parent_pid);
+  if (!is_again_) {
+    switches_ = {switch_->pid(), *other};
+    connect(*head_pid, *parent_pid);
+    return ok;
+  }
+  const auto held =
+      pids.get("held") ? pids.get("held")->as_list() : std::nullopt;
+  const auto after = pids.get("restarted");
+  if (!held || !after || after->arity() != 3)
+    return bad("held");
+  for (const term& h : *held)
+    carried_[static_cast<std::uint32_t>(
+        h.element(0).as_integer().value_or(0))] =
+        static_cast<std::uint64_t>(h.element(1).as_integer().value_or(0));
+  const auto count = [&](std::size_t i) {
+    return static_cast<std::uint64_t>(
+        after->element(i).as_integer().value_or(0));
+  };
+  connect_nodes(*head_pid);
+  connect_head(restart{after->element(0), {count(1), count(2)}, named()});
   return ok;
 }
+
+// ---- Once more
+// ---------------------------------------------------------------
+
+bool builder::stop_entry() {
+  if (head_)
+    head_->stop_entry();
+  return head_ != nullptr;
+}
+
+term builder::fallen() const {
+  edge_counts all;
+  for (const auto& p : places_)
+    if (p.here)
+      p.here->sent(all);
+  return term::tuple({ok, list_of(all)});
+}
+
+void builder::begin_again(kill_switch& maker) {
+  is_again_ = true;
+  failure_.reset();
+  watched_.clear();
+  waiting_.resize(places_.size());
+  std::vector<member_ptr> members;
+  for (std::size_t i = 0; i < places_.size(); ++i)
+    if (auto& here = places_[i].here) {
+      waiting_[i].append(here->leave_behind());
+      here = nullptr;
+    }
+  carried_.clear();
+  for (auto& lane : waiting_)
+    for (const node::message* m = lane.front(); m != nullptr; m = m->next)
+      if (m->edge != node::no_edge)
+        ++carried_[m->edge];
+  for (std::size_t i = 0; i < spec_.nodes.size(); ++i)
+    if (spec_.nodes[i].is_native)
+      members.push_back(spawn_node(i, maker, parent_));
+  left_ = members.size();
+  maker.take_care_of(std::move(members));
+  for (std::size_t i = 0; i < places_.size(); ++i)
+    if (places_[i].here)
+      initialise(i, maker);
+}
+
+term builder::rebuilt(losses l) const {
+  const auto count = [](std::uint64_t n) {
+    return term::integer(static_cast<std::int64_t>(n));
+  };
+  std::vector<term> nodes;
+  for (std::size_t i = 0; i < places_.size(); ++i)
+    if (places_[i].here)
+      nodes.push_back(term::tuple({spec_.nodes[i].name, places_[i].p}));
+  return term::tuple(
+      {ok, term::map({{atom("nodes"), term::list(nodes)},
+                      {atom("held"), list_of(carried_)},
+                      {atom("lost"), count(l.lost)},
+                      {atom("dead_lettered"), count(l.dead_lettered)}})});
+}
+
+void builder::connect_again(const term& reason, losses l) {
+  connect_nodes(head_->pid());
+  connect_head(restart{reason, l, named()});
+}
+
+// ---- Wires
+// -------------------------------------------------------------------
 
 std::unique_ptr<wiring> builder::base_wiring(const pid& head_pid) const {
   auto w = std::make_unique<wiring>();
@@ -197,38 +296,24 @@ builder::link_between(std::uint32_t number, member_ptr from, member_ptr to) {
 // head to the entry nodes follow.
 void builder::connect(const pid& head_pid, const pid& parent) {
   limits_.beyond->set_head(head_pid);
-  const auto entries = spec_.entries();
-  links_.resize(spec_.edges.size() + entries.size());
-  for (std::size_t i = 0; i < places_.size(); ++i)
-    if (places_[i].here)
-      connect_node(i, head_pid);
+  connect_nodes(head_pid);
+  if (spec_.restart)
+    switch_->limit_restarts(*spec_.restart);
   if (!head_) {
     home_.send(dist::link{switch_->pid(), head_pid});
     switch_->receive_link(head_pid);
     return;
   }
-  auto w = base_wiring(head_pid);
-  for (std::size_t k = 0; k < entries.size(); ++k) {
-    out_edge e;
-    e.number = e.own_number =
-        static_cast<std::uint32_t>(spec_.edges.size() + k + 1);
-    e.window = spec_.window;
-    e.target = spec_.nodes[entries[k]].name;
-    e.local = link_between(e.number, head_, places_[entries[k]].here);
-    e.to = places_[entries[k]].p;
-    w->out.push_back(std::move(e));
-  }
-  std::vector<std::pair<atom, pid>> nodes;
-  for (std::size_t i = 0; i < places_.size(); ++i)
-    nodes.emplace_back(spec_.nodes[i].name, places_[i].p);
   std::vector<term> edges;
   for (const auto& [from, to] : spec_.edges)
     edges.push_back(
         term::tuple({spec_.nodes[from].name, spec_.nodes[to].name}));
-  head_->set_nodes(std::move(nodes), term::list(edges));
+  head_->set_nodes(named(), term::list(edges));
   head_->set_switches(switches_);
   if (spec_.receiver.what == receiver_spec::kind::demand)
     head_->set_demand(spec_.receiver.to);
+  if (spec_.restart)
+    head_->set_body(switch_);
   // The switch in this home needs no signal to be linked.
   head_->receive_link(switch_->pid());
   switch_->receive_link(head_pid);
@@ -238,7 +323,42 @@ void builder::connect(const pid& head_pid, const pid& parent) {
   // Of a mixed co-op it was not known before: the VM's kill switch asked.
   head_->set_parent(parent);
   head_->link(parent);
-  head_->wire(std::move(w));
+  connect_head(std::nullopt);
+}
+
+std::vector<std::pair<atom, pid>> builder::named() const {
+  std::vector<std::pair<atom, pid>> nodes;
+  for (std::size_t i = 0; i < places_.size(); ++i)
+    nodes.emplace_back(spec_.nodes[i].name, places_[i].p);
+  return nodes;
+}
+
+void builder::connect_nodes(const pid& head_pid) {
+  links_.resize(spec_.edges.size() + spec_.entries().size());
+  for (std::size_t i = 0; i < places_.size(); ++i)
+    if (places_[i].here)
+      connect_node(i, head_pid);
+}
+
+// Last: from then on data come.
+void builder::connect_head(std::optional<restart> after) {
+  const auto entries = spec_.entries();
+  if (head_) {
+    auto w = base_wiring(head_->pid());
+    for (std::size_t k = 0; k < entries.size(); ++k) {
+      out_edge e;
+      e.number = e.own_number =
+          static_cast<std::uint32_t>(spec_.edges.size() + k + 1);
+      e.window = spec_.window;
+      e.sent = carried_[e.number];
+      e.target = spec_.nodes[entries[k]].name;
+      e.local = link_between(e.number, head_, places_[entries[k]].here);
+      e.to = places_[entries[k]].p;
+      w->out.push_back(std::move(e));
+    }
+    w->after = std::move(after);
+    head_->wire(std::move(w));
+  }
   links_.clear();
 }
 
@@ -265,6 +385,7 @@ void builder::connect_node(std::size_t i, const pid& head_pid) {
     out_edge e;
     e.number = e.own_number = number;
     e.window = spec_.window;
+    e.sent = carried_[number];
     e.target = spec_.nodes[to].name;
     e.local = link_between(number, here, places_[to].here);
     e.to = places_[to].p;
@@ -282,6 +403,8 @@ void builder::connect_node(std::size_t i, const pid& head_pid) {
     w->receiver = spec_.receiver;
   else if (how.how != dataflow::method::broadcast)
     w->how = std::make_unique<dispatch>(how, w->out, here->number());
+  if (is_again_)
+    w->left = std::move(waiting_[i]);
   here->wire(std::move(w));
 }
 

@@ -37,12 +37,29 @@ public:
   const std::optional<term>& failure() const noexcept { return failure_; }
 
   // The co-op is all here: wires it, links the head to `parent`.
-  pid start(const pid& parent);
+  pid start(std::shared_ptr<builder> self, const pid& parent);
   // The part of a mixed co-op: the reply to {prepare, Spec}. Its kill switch
   // is linked to `other_switch`.
   term prepared(std::shared_ptr<builder> self, const pid& other_switch);
   // {wire, #{head, switch, nodes}, Parent}: the reply.
   term wire(const term& pids, const term& parent);
+
+  // ---- Once more, by the kill switch, which ends what fails ----------------
+
+  // Whether the VM's kill switch says when.
+  bool is_led() const { return spec_.has_vm(); }
+  const pid& leader() const noexcept { return leader_; }
+  // False if the head is not here.
+  bool stop_entry();
+  // What the nodes have sent to the VM: the reply to {fall, Reason}.
+  term fallen() const;
+  // The nodes are at rest: takes what waits there, and makes their successors;
+  // as begin(), up to is_done().
+  void begin_again(kill_switch& maker);
+  // The co-op is all here: wires it.
+  void connect_again(const term& reason, losses l);
+  // The reply to `rebuild`.
+  term rebuilt(losses l) const;
 
 private:
   struct place {
@@ -56,7 +73,10 @@ private:
   void initialise(std::size_t i, node::process& maker);
   void make_head(node::process& maker);
   void connect(const pid& head_pid, const pid& parent);
+  void connect_nodes(const pid& head_pid);
   void connect_node(std::size_t i, const pid& head_pid);
+  void connect_head(std::optional<restart> after);
+  std::vector<std::pair<atom, pid>> named() const;
   std::unique_ptr<wiring> base_wiring(const pid& head_pid) const;
   boost::intrusive_ptr<local_link> link_between(std::uint32_t number,
                                                 member_ptr from, member_ptr to);
@@ -69,6 +89,10 @@ private:
   std::vector<place> places_;                           // as spec_.nodes
   std::vector<boost::intrusive_ptr<local_link>> links_; // by edge number - 1
   std::vector<pid> switches_;
+  pid leader_;
+  bool is_again_ = false;
+  std::vector<node::message_list> waiting_; // as spec_.nodes: of their lanes
+  edge_counts carried_;                     // how many of those, or on the VM
 
   pid parent_;
   std::optional<ref> of_parent_;          // its monitor

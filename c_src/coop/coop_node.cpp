@@ -1,8 +1,8 @@
 #include "coop/coop_node.hpp"
 
-#include "coop/emitter.hpp"
 #include "esp/process.hpp"
 
+#include "coop/emitter.hpp"
 #include "node/spawned.hpp"
 #include "otp/crash_report.hpp"
 
@@ -58,35 +58,45 @@ void coop_node::handle_request(node::message& m) {
     state_ = reinterpret_cast<void*>(task_.entry->function);
     return i->done(std::nullopt);
   }
+  enter_task();
   const auto reason =
       guarded(i->args, [&] { state_ = task_.entry->create(i->args); });
+  if (!leave_task())
+    return;
   if (state_ != nullptr || reason)
     i->done(reason);
   // Else it was told to end meanwhile, and who waits hears of that.
 }
 
-void coop_node::take(datum& d) {
+bool coop_node::take(datum& d) {
+  bool is_done = false;
+  enter_task();
   const auto reason = [&] {
     try {
       outlet out(static_cast<emitter*>(this));
       task_.entry->call(state_, d, out);
+      is_done = true;
       return std::optional<term>();
     } catch (...) {
       return guarded(d.empty() ? term() : d.to_term(), [] { throw; });
     }
   }();
+  if (!leave_task())
+    return false;
   if (reason)
     crash(*reason, d.empty() ? std::nullopt : std::optional(d.to_term()));
+  return is_done;
 }
 
 void coop_node::flush_task() {
   if (task_.entry->flush == nullptr)
     return;
+  enter_task();
   const auto reason = guarded(term(atom("flush")), [&] {
     outlet out(static_cast<emitter*>(this));
     task_.entry->flush(state_, out);
   });
-  if (reason)
+  if (leave_task() && reason)
     crash(*reason, std::nullopt);
   check_exit(); // the barrier does not go on from a node that has failed
 }

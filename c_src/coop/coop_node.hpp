@@ -20,9 +20,8 @@ public:
 
   std::size_t stack_size() const noexcept override { return stack_; }
 
-
 protected:
-  void take(datum& d) override;
+  bool take(datum& d) override;
   void flush_task() override;
   void handle_request(node::message& m) override;
   void ended(const term& reason) override;

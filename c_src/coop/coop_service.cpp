@@ -59,7 +59,7 @@ private:
     else
       home().reply(
           pid(), from_,
-          term::tuple({ok, is_whole_ ? term(builder_->start(caller_))
+          term::tuple({ok, is_whole_ ? term(builder_->start(builder_, caller_))
                                      : builder_->prepared(builder_, caller_)}));
     finish(atom("normal"));
   }

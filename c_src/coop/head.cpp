@@ -1,5 +1,8 @@
 #include "coop/head.hpp"
 
+#include "esp/process.hpp"
+
+#include "coop/kill_switch.hpp"
 #include "coop/own_messages.hpp"
 
 #include <algorithm>
@@ -72,11 +75,72 @@ void head::handle_request(node::message& m) {
     }
     return;
   }
+  if (m.kind == node::what::barrier) { // from stop_entry()
+    unwire();
+    return body_->head_has_stopped();
+  }
   if (m.kind == node::what::control && !m.value.empty()) {
     if (own_request(m.value.as<term>()))
       return;
   }
   member::handle_request(m);
+}
+
+bool head::take(datum& d) {
+  if (body_ && env() && env()->call)
+    calls_.insert(*env()->call);
+  try {
+    emit(std::move(d));
+  } catch (const exit_signal&) { // killed; run() ends it
+  }
+  return true;
+}
+
+// ---- Restarts of the body ---------------------------------------------------
+
+void head::stop_entry() {
+  push(std::make_unique<node::message>(node::what::barrier, datum()),
+       node::lane::control);
+}
+
+void head::barrier_enters(const term& caller) {
+  if (body_)
+    flushes_.emplace(caller, 0);
+}
+
+// {'$coop', flushed, Ref, Total}, as it went to the caller, or {'$coop',
+// replied, From}.
+void head::waits_no_more(const term& t) {
+  if (t.arity() == 3) {
+    calls_.erase(t.element(2));
+    return;
+  }
+  const auto total = t.element(3).as_integer().value_or(0);
+  const auto it =
+      std::find_if(flushes_.begin(), flushes_.end(), [&](const auto& f) {
+        return f.first.element(1) == t.element(2);
+      });
+  if (it != flushes_.end() && static_cast<std::int64_t>(++it->second) >= total)
+    flushes_.erase(it);
+}
+
+// Neither a call nor a flush is for certain any more.
+void head::rewired(const restart& r) {
+  ++restarts_;
+  losses_ += r.of_data;
+  nodes_ = r.nodes;
+  for (const auto& [caller, marks] : std::exchange(flushes_, {}))
+    if (const auto to = caller.element(0).as_pid())
+      home().send_message(pid(), *to,
+                          own::restarted(caller.element(1), r.reason));
+  for (const auto& from : std::exchange(calls_, {}))
+    home().reply(pid(), from,
+                 own::failed(term::tuple({atom("restarted"), r.reason})));
+}
+
+void head::ended(const term& reason) {
+  body_.reset();
+  member::ended(reason);
 }
 
 // {'$coop', Word, ...} with no {Pid, Tag} to answer.
@@ -89,6 +153,8 @@ bool head::own_request(const term& t) {
     attach(t);
   } else if (word == "shed") { // what a VM has refused in our name
     overloaded_ += n;
+  } else if (word == "flushed" || word == "replied") {
+    waits_no_more(t);
   } else if (word == "ask" && demand_) {
     demand_->second.ask(n);
     serve_demand();
@@ -213,6 +279,9 @@ atom head::role() const {
 }
 
 std::vector<std::pair<term, term>> head::more_info() {
+  const auto count = [](std::uint64_t n) {
+    return term::integer(static_cast<std::int64_t>(n));
+  };
   std::vector<term> nodes, switches;
   for (const auto& [name, p] : nodes_)
     nodes.push_back(term::tuple({name, p}));
@@ -224,10 +293,12 @@ std::vector<std::pair<term, term>> head::more_info() {
       {atom("switches"), term::list(switches)},
       {atom("home"), home().name()},
       {atom("overload"), overload_.describe()},
-      {atom("overloaded"),
-       term::integer(static_cast<std::int64_t>(overloaded_))},
-      {atom("relays"),
-       term::integer(static_cast<std::int64_t>(attached_.size()))}};
+      {atom("overloaded"), count(overloaded_)},
+      {atom("relays"), count(attached_.size())},
+      {atom("restarts"), count(restarts_)},
+      {atom("losses"),
+       term::map({{atom("lost"), count(losses_.lost)},
+                  {atom("dead_lettered"), count(losses_.dead_lettered)}})}};
   if (demand_)
     all.emplace_back(atom("demand"), demand_->second.describe());
   return all;

@@ -8,6 +8,7 @@
 #include "coop/overload.hpp"
 
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace esp::coop {
@@ -21,13 +22,20 @@ public:
   void set_switches(std::vector<esp::pid> switches);
   // The receiver is {demand, Pid}.
   void set_demand(const esp::pid& of);
+  // Of a co-op whose body is restarted: who is told once nothing more enters.
+  void set_body(kill_switch_ptr body) { body_ = std::move(body); }
+  // From the body: takes no data until it is wired again.
+  void stop_entry();
   // The template's nodes, and its edges as [{From, To}].
   void set_nodes(std::vector<std::pair<atom, esp::pid>> nodes, term edges);
 
 protected:
-  void take(datum& d) override { emit(std::move(d)); }
+  bool take(datum& d) override;
   void handle_data(node::message_ptr m) override;
   void arrived(node::message& first) override;
+  void barrier_enters(const term& caller) override;
+  void rewired(const restart& r) override;
+  void ended(const term& reason) override;
   bool can_take_data() override { return all_have_credit(); }
   void handle_request(node::message& m) override;
   bool intercept_exit(const esp::pid& from, const term& reason,
@@ -47,6 +55,7 @@ private:
   void serve_demand();
   void tell_relays();
   void begin_end(const term& reason);
+  void waits_no_more(const term& message);
   void switch_gone(const esp::pid& which, const term& reason);
 
   overload overload_;
@@ -58,6 +67,13 @@ private:
   std::optional<term> ending_;
   std::uint32_t next_edge_ = 1'000'000; // above any template's numbers
   std::unordered_map<esp::pid, ref> attached_;
+
+  // Of a body that is restarted: what is in it that somebody waits for.
+  kill_switch_ptr body_;
+  std::unordered_set<term> calls_;                // From
+  std::unordered_map<term, std::size_t> flushes_; // {Caller, Ref}: marks
+  std::uint64_t restarts_ = 0;
+  losses losses_;
 };
 
 } // namespace esp::coop

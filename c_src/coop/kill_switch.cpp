@@ -2,6 +2,7 @@
 
 #include "base/log.hpp"
 #include "coop/builder.hpp"
+#include "coop/own_messages.hpp"
 
 #include <algorithm>
 
@@ -9,23 +10,38 @@ namespace esp::coop {
 
 namespace {
 
-// Messages to itself: a member's end, an exit signal.
-const atom member_down("member_down"), ending("ending");
+// Messages to itself: a member's end, that it is at rest or was given up, the
+// head's stop, an exit signal.
+const atom member_down("member_down"), rests("rests"), abandoned("abandoned"),
+    head_stopped("head_stopped"), ending("ending");
 
 node::message_ptr to_self(atom tag, const term& reason) {
-  return std::make_unique<node::message>(
-      node::what::exit, datum::of(term::tuple({tag, reason})));
+  return std::make_unique<node::message>(node::what::exit,
+                                         datum::of(term::tuple({tag, reason})));
 }
 
 } // namespace
 
 void kill_switch::take_care_of(std::vector<member_ptr> members) {
   members_ = std::move(members);
-  alive_ = members_.size();
+  alive_ = in_task_ = members_.size();
 }
 
-void kill_switch::member_ended(const member&, const term& reason) {
+void kill_switch::member_ended(const term& reason) {
   push(to_self(member_down, reason), node::lane::control);
+}
+
+void kill_switch::member_rests(bool is_given_up) noexcept {
+  push(to_self(is_given_up ? abandoned : rests, term()), node::lane::control);
+}
+
+void kill_switch::lost_datum(bool is_dead_lettered) noexcept {
+  (is_dead_lettered ? dead_lettered_ : lost_)
+      .fetch_add(1, std::memory_order_relaxed);
+}
+
+void kill_switch::head_has_stopped() {
+  push(to_self(head_stopped, term()), node::lane::control);
 }
 
 bool kill_switch::intercept_exit(const esp::pid& from, const term& reason,
@@ -41,34 +57,63 @@ bool kill_switch::intercept_exit(const esp::pid& from, const term& reason,
 
 void kill_switch::handle_request(node::message& m) {
   const term t = m.value.as<term>();
-  if (m.kind == node::what::exit) {
-    if (t.is_tagged("member_down", 2)) {
-      --alive_;
-      begin_end(t.element(1));
-      return check_gone();
-    }
-    return begin_end(t.element(1));
+  if (m.kind == node::what::down) // of one that is being made
+    return hear(t);
+  if (m.kind == node::what::exit)
+    return heard(t.element(0), t.element(1));
+  if (t.is_tagged("$coop", 3))
+    request(t.element(1), t.element(2));
+}
+
+void kill_switch::heard(const term& what, const term& reason) {
+  if (what == ending)
+    return begin_end(reason);
+  if (what == member_down) {
+    --alive_;
+    return ending_ ? check_gone() : fell(reason);
   }
-  if (!t.is_tagged("$coop", 3))
-    return;
-  const term from = t.element(1), request = t.element(2);
-  if (request.is_tagged("wire", 3) && builder_) {
-    const auto b = std::move(builder_);
-    home().reply(pid(), from, b->wire(request.element(1), request.element(2)));
-  } else if (request.is_atom("info")) {
-    home().reply(
-        pid(), from,
-        term::map({{atom("role"), atom("kill_switch")},
-                   {atom("name"), atom("kill_switch")},
-                   {atom("nodes"),
-                    term::integer(static_cast<std::int64_t>(alive_))},
-                   {atom("status"),
-                    atom(is_suspended() ? "suspended" : "running")}}));
+  if (what == head_stopped)
+    head_runs_ = false;
+  else
+    --in_task_;
+  // Whatever shares a thread with it cannot come to rest either.
+  if (what == abandoned)
+    for (const auto& each : members_)
+      each->abandon();
+  check_fallen();
+}
+
+void kill_switch::request(const term& from, const term& what) {
+  const auto failed = [&] {
+    home().reply(pid(), from, term::tuple({atom("error"), reason_}));
+  };
+  if (what.is_tagged("wire", 3) && builder_) {
+    if (phase_ != phase::whole && phase_ != phase::wiring)
+      return failed();
+    home().reply(pid(), from, builder_->wire(what.element(1), what.element(2)));
+    phase_ = phase::whole;
+    if (!limit_)
+      builder_.reset();
+  } else if (what.is_tagged("fall", 2) && limit_) {
+    fall_ = from;
+    fall(what.element(1));
+  } else if (what.is_atom("rebuild") && limit_) {
+    if (phase_ != phase::fallen)
+      return failed();
+    rebuild_ = from;
+    rebuild();
+  } else if (what.is_atom("info")) {
+    home().reply(pid(), from,
+                 term::map({{atom("role"), atom("kill_switch")},
+                            {atom("name"), atom("kill_switch")},
+                            {atom("nodes"),
+                             term::integer(static_cast<std::int64_t>(alive_))},
+                            {atom("status"),
+                             atom(is_suspended() ? "suspended" : "running")}}));
   } else {
     home().reply(pid(), from,
                  term::tuple({atom("error"),
-                              term::tuple({atom("unknown_request"),
-                                           request})}));
+                              term::tuple({atom("unknown_request"), what})}));
   }
 }
 
@@ -88,18 +133,107 @@ void kill_switch::check_gone() {
 
 // Killed outright, it still takes its members along.
 void kill_switch::ended(const term& reason) {
-  for (const auto& m : members_)
+  for (const auto& m : members_) {
     m->end(reason);
+    m->let_go();
+  }
   members_.clear();
   builder_.reset();
 }
 
+// ---- Restarts
+// ----------------------------------------------------------------
+
+// One node has ended, or could not be made: so must the others.
+void kill_switch::fell(const term& reason) {
+  if (!limit_)
+    return begin_end(reason);
+  if (phase_ == phase::falling || phase_ == phase::fallen)
+    return;
+  if (builder_->is_led())
+    home().send_message(pid(), builder_->leader(), own::fell(pid(), reason));
+  else if (!may_restart())
+    return begin_end(reason);
+  fall(reason);
+}
+
+void kill_switch::fall(const term& reason) {
+  if (ending_)
+    return;
+  if (phase_ == phase::whole)
+    head_runs_ = builder_->stop_entry();
+  if (phase_ != phase::falling && phase_ != phase::fallen)
+    reason_ = reason;
+  phase_ = phase::falling;
+  for (const auto& m : members_)
+    m->end(reason);
+  check_fallen();
+}
+
+void kill_switch::check_fallen() {
+  if (phase_ != phase::falling || in_task_ > 0 || head_runs_)
+    return;
+  phase_ = phase::fallen;
+  if (rebuild_) // it fell again on the way
+    home().reply(pid(), *std::exchange(rebuild_, std::nullopt),
+                 term::tuple({atom("error"), reason_}));
+  if (fall_)
+    home().reply(pid(), *std::exchange(fall_, std::nullopt),
+                 builder_->fallen());
+  else if (!builder_->is_led())
+    rebuild();
+}
+
+void kill_switch::rebuild() {
+  phase_ = phase::rebuilding;
+  builder_->begin_again(*this);
+  if (builder_->is_done())
+    built();
+}
+
+void kill_switch::hear(const term& t) {
+  if (phase_ != phase::rebuilding)
+    return;
+  builder_->hear(*this, t);
+  if (const auto& wrong = builder_->failure())
+    fell(*wrong);
+  else if (builder_->is_done())
+    built();
+}
+
+void kill_switch::built() {
+  if (!rebuild_) {
+    phase_ = phase::whole;
+    return builder_->connect_again(reason_, take_losses());
+  }
+  phase_ = phase::wiring;
+  home().reply(pid(), *std::exchange(rebuild_, std::nullopt),
+               builder_->rebuilt(take_losses()));
+}
+
+bool kill_switch::may_restart() {
+  const auto now = clock::now();
+  while (!restarts_.empty()
+         && now - restarts_.front() > std::chrono::seconds(limit_->period))
+    restarts_.pop_front();
+  if (restarts_.size() >= limit_->intensity)
+    return false;
+  restarts_.push_back(now);
+  return true;
+}
+
+losses kill_switch::take_losses() noexcept {
+  return {lost_.exchange(0), dead_lettered_.exchange(0)};
+}
+
 void kill_switch::handle_data(node::message_ptr m) {
+  const term t = m->value.to_term();
+  if (t.is_tagged("$init", 2) || t.is_tagged("$init", 3))
+    return hear(t);
   static base::log_limiter limiter;
-  limiter.log(base::log_level::notice,
-                   "not understood by the kill switch "
-                       + term(pid()).to_string() + ": "
-                       + m->value.to_term().to_string(200));
+  limiter.log(base::log_level::notice, "not understood by the kill switch "
+                                           + term(pid()).to_string() + ": "
+                                           + t.to_string(200));
 }
 
 std::optional<std::pair<node::message_ptr, node::lane>>
@@ -111,9 +245,9 @@ otp::answer kill_switch::state() {
   std::vector<term> nodes;
   for (const auto& m : members_)
     nodes.push_back(term::tuple({m->name_in_template(), m->pid()}));
-  return term::map({{atom("nodes"), term::list(nodes)},
-                    {atom("alive"),
-                     term::integer(static_cast<std::int64_t>(alive_))}});
+  return term::map(
+      {{atom("nodes"), term::list(nodes)},
+       {atom("alive"), term::integer(static_cast<std::int64_t>(alive_))}});
 }
 
 atom kill_switch::module() const {

@@ -2,12 +2,22 @@
 // them ends, for whatever reason, it ends the others with that reason, waits
 // until they are gone, and ends with it. Linked to the head and to the kill
 // switch of the other home; what they end with, it ends with.
+//
+// With a restart limit it makes new nodes instead, as long as they do not end
+// too often. A restart has three parts: the body falls, that is, every node is
+// told to end, and the head sends it nothing more; when all are at rest, what
+// waits in their lanes is taken, and their successors are made; these are wired
+// as their predecessors were, and go on with that. Of a mixed co-op the VM's
+// switch leads, and this one does its part when told (doc/messages.md).
 
 #pragma once
 
 #include "coop/member.hpp"
 
+#include <atomic>
+#include <deque>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace esp::coop {
@@ -20,11 +30,19 @@ public:
 
   // Before it can hear of anything.
   void take_care_of(std::vector<member_ptr> members);
-  // The half-built co-op that a {wire, ...} is about; let go after it.
+  // The half-built co-op that a {wire, ...} is about, or one whose body may be
+  // made again.
   void keep(std::shared_ptr<builder> b) { builder_ = std::move(b); }
+  void limit_restarts(restart_limit l) { limit_ = l; }
 
   // From a member, on any thread, when its links would have fired.
-  void member_ended(const member& m, const term& reason);
+  void member_ended(const term& reason);
+  // ... if it keeps its lane: when that can be taken.
+  void member_rests(bool is_given_up) noexcept;
+  // ... of what it had in hand.
+  void lost_datum(bool is_dead_lettered) noexcept;
+  // From the head, which sends nothing more.
+  void head_has_stopped();
 
 protected:
   void handle_request(node::message& m) override;
@@ -44,10 +62,34 @@ private:
   void begin_end(const term& reason);
   void check_gone();
 
+  void heard(const term& what, const term& reason);
+  void request(const term& from, const term& what);
+
+  // Restarts:
+  void fell(const term& reason);
+  void fall(const term& reason);
+  void check_fallen();
+  void rebuild();
+  void hear(const term& what);
+  void built();
+  bool may_restart();
+  losses take_losses() noexcept;
+
+  enum class phase { whole, falling, fallen, rebuilding, wiring };
+
   std::vector<member_ptr> members_;
-  std::size_t alive_ = 0;
+  std::size_t alive_ = 0;      // whose links have not fired
+  std::size_t in_task_ = 0;    // who are not at rest
   std::optional<term> ending_; // the reason, once there is one
   std::shared_ptr<builder> builder_;
+
+  std::optional<restart_limit> limit_;
+  std::deque<clock::time_point> restarts_; // within the period
+  phase phase_ = phase::whole;
+  term reason_;                        // of the fall
+  bool head_runs_ = true;              // ... or is not here
+  std::optional<term> fall_, rebuild_; // From, of requests under way
+  std::atomic<std::uint64_t> lost_{0}, dead_lettered_{0};
 };
 
 } // namespace esp::coop

@@ -155,7 +155,8 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
     return std::nullopt;
   }
   if ((e.size() == 5 && (word == "attach" || word == "want"))
-      || (e.size() == 4 && word == "shed") || (e.size() == 3 && word == "ask"))
+      || (e.size() == 4 && (word == "shed" || word == "flushed"))
+      || (e.size() == 3 && (word == "ask" || word == "replied")))
     return control(std::move(t));
   if (word == "overload" && e.size() == 4)
     return std::nullopt; // for those who relay
@@ -203,13 +204,8 @@ void member::handle_request(message& m) {
       const std::lock_guard guard(inbox_);
       w = std::move(new_wiring_);
     }
-    if (w) {
-      wiring_ = std::move(*w);
-      if (wiring_.receiver.what != receiver_spec::kind::none) {
-        receiver_ = std::make_unique<receiver>(*this, wiring_);
-        receiver_->attach();
-      }
-    }
+    if (w)
+      take_wiring(std::move(*w));
     return;
   }
   const term t = m.value.as<term>();
@@ -225,6 +221,28 @@ void member::handle_request(message& m) {
           term::tuple({atom("error"),
                        term::tuple({atom("unknown_request"), request})}));
   }
+}
+
+// A head is wired once more with each body; those who relay to it stay.
+void member::take_wiring(wiring&& w) {
+  if (w.in.empty())
+    w.in = std::move(wiring_.in);
+  wiring_ = std::move(w);
+  {
+    const std::lock_guard guard(inbox_);
+    credit_in_.clear(); // of edges that are no more
+  }
+  if (wiring_.receiver.what != receiver_spec::kind::none) {
+    receiver_ = std::make_unique<receiver>(*this, wiring_);
+    receiver_->attach();
+  }
+  for (const message* i = wiring_.left.front(); i != nullptr; i = i->next)
+    if (is_plain(*i))
+      plain_bytes_.fetch_add(size_of(*i), std::memory_order_relaxed);
+  unread(std::move(wiring_.left));
+  is_wired_ = true;
+  if (const auto after = std::exchange(wiring_.after, std::nullopt))
+    rewired(*after);
 }
 
 term member::describe(std::vector<std::pair<term, term>> more) {
@@ -281,6 +299,8 @@ void member::take_credit_in() {
 // At least one edge with credit, or nothing to wait for. Who waits says so
 // before it looks again, so that a receiver that gives back in between kicks.
 bool member::can_take_data() {
+  if (!is_wired_)
+    return false;
   take_credit_in();
   const auto has = [](const out_edge& e) { return e.has_credit(); };
   if (receiver_ && !receiver_->has_credit())
@@ -296,7 +316,7 @@ bool member::can_take_data() {
 
 bool member::all_have_credit() {
   take_credit_in();
-  bool all = true;
+  bool all = is_wired_;
   for (auto& e : wiring_.out) {
     if (e.has_credit())
       continue;
@@ -396,8 +416,10 @@ void member::handle_data(message_ptr m) {
       e->owed += m->units;
       give_back(*e, false);
     }
-  if (m->kind == what::flush)
+  if (m->kind == what::flush) {
+    barrier_enters(m->value.as<term>());
     return pass_barrier(m->value.as<term>());
+  }
   if (m->kind == what::barrier)
     return; // from nobody that we know
   take_datum(std::move(m));
@@ -405,10 +427,24 @@ void member::handle_data(message_ptr m) {
 
 void member::take_datum(message_ptr m) {
   ++in_;
-  env_ = std::move(m->env);
   if (is_debugged())
     debug_in(m->value.to_term());
-  take(m->value);
+  if (keeps_lane())
+    return take_kept_datum(std::move(m));
+  env_ = std::move(m->env);
+  (void)take(m->value);
+  env_.reset();
+}
+
+// The task works at a datum of its own, so that this one is there still if it
+// does not come to the end.
+void member::take_kept_datum(message_ptr m) {
+  env_ = m->env;
+  hand_ = std::move(m);
+  datum d = hand_->value.share();
+  if (!take(d))
+    return;
+  hand_.reset();
   env_.reset();
 }
 
@@ -419,6 +455,8 @@ void member::take_barrier(in_edge& e, const term& caller) {
   if (++held_ < wiring_.in.size())
     return;
   pass_barrier(caller);
+  if (is_given_up())
+    return;
   held_ = 0;
   node::message_list all;
   for (auto& i : wiring_.in) {
@@ -442,10 +480,13 @@ void member::pass_barrier(const term& caller) {
     }
     if (receiver_)
       receiver_->flush();
-    if (wiring_.out.empty())
-      if (const auto to = caller.element(0).as_pid())
-        home().send_message(pid(), *to,
-                            own::flushed(caller.element(1), wiring_.last_tier));
+    if (!wiring_.out.empty())
+      return;
+    const term mark = own::flushed(caller.element(1), wiring_.last_tier);
+    if (const auto to = caller.element(0).as_pid())
+      home().send_message(pid(), *to, mark);
+    if (keeps_lane())
+      home().send_message(pid(), wiring_.head, mark);
   } catch (const exit_signal&) { // noted already; run() ends it
   }
 }
@@ -489,6 +530,9 @@ bool member::emit_to(std::string_view target, datum d) {
 void member::send_on(out_edge& e, datum d) {
   if (!e.has_credit())
     wait_for_credit(e);
+  const engine_call call(*this);
+  if (!call.is_heard())
+    check_exit();
   ++e.sent;
   if (is_debugged())
     debug_out(d.to_term(),
@@ -505,9 +549,14 @@ void member::send_on(out_edge& e, datum d) {
 }
 
 void member::deliver_result(datum d) {
-  if (env_ && env_->call)
+  if (env_ && env_->call) {
+    const engine_call call(*this);
+    if (!call.is_heard())
+      check_exit();
     home().reply(pid(), *env_->call, d.to_term());
-  else if (receiver_)
+    if (keeps_lane())
+      home().send_message(pid(), wiring_.head, own::replied(*env_->call));
+  } else if (receiver_)
     receiver_->deliver(std::move(d));
 }
 
@@ -548,15 +597,78 @@ bool member::intercept_down(const ref& r) {
 
 void member::fired_with(const term& reason) {
   if (switch_)
-    switch_->member_ended(*this, reason);
+    switch_->member_ended(reason);
 }
 
-void member::ended(const term&) {
+void member::rest() noexcept {
+  switch_->member_rests(false);
+}
+
+void member::abandon() noexcept {
+  if (!give_up())
+    return;
+  if (const auto reason = exit_reason())
+    bury(*reason);
+  switch_->member_rests(true);
+}
+
+// What was being worked at goes where dead letters go.
+void member::bury(const term& reason) {
+  const auto m = std::move(hand_);
+  if (!m)
+    return;
+  switch_->lost_datum(limits_.beyond->send(pid(), name_in_template_,
+                                           m->value.to_term(), reason));
+}
+
+void member::ended(const term& reason) {
   if (receiver_)
     receiver_->close();
-  // The links of an edge hold both its processes; each lets go of its own.
-  wiring_ = {};
+  if (!is_given_up())
+    bury(reason);
   env_.reset();
+  drop_wiring(false);
+}
+
+// The links of an edge hold both its processes; each lets go of its own, once
+// its fiber and, if its lane is kept, whoever takes that are done with them.
+void member::drop_wiring(bool from_outside) {
+  wiring last;
+  std::unique_ptr<wiring> unseen;
+  const std::lock_guard guard(inbox_);
+  (from_outside ? is_let_go_ : is_over_) = true;
+  if (is_over_ && (is_let_go_ || !keeps_lane())) {
+    std::swap(last, wiring_);
+    unseen = std::move(new_wiring_);
+  }
+}
+
+void member::sent(edge_counts& into) {
+  const std::lock_guard guard(inbox_);
+  for (const auto& e : (new_wiring_ ? *new_wiring_ : wiring_).out)
+    if (!e.local)
+      into[e.number] = e.sent;
+}
+
+node::message_list member::leave_behind() {
+  node::message_list all;
+  {
+    const std::lock_guard guard(inbox_);
+    if (new_wiring_) // it ended before it looked
+      all = std::move(new_wiring_->left);
+    for (auto& e : wiring_.in)
+      all.append(std::move(e.held));
+  }
+  all.append(take_lane());
+  while (all.extract([](message& m) { return m.kind != what::data; })) {
+  }
+  drop_wiring(true);
+  return all;
+}
+
+void member::let_go() {
+  drop_lane();
+  drop_wiring(true);
 }
 
 } // namespace esp::coop

@@ -11,6 +11,7 @@
 #include "coop/spec.hpp"
 #include "otp/special_process.hpp"
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -20,6 +21,24 @@ namespace esp::coop {
 
 class kill_switch;
 using kill_switch_ptr = boost::intrusive_ptr<kill_switch>;
+
+// What has become of data that were in the hands of processes that ended.
+struct losses {
+  std::uint64_t lost = 0, dead_lettered = 0;
+
+  losses& operator+=(const losses& o) noexcept {
+    lost += o.lost;
+    dead_lettered += o.dead_lettered;
+    return *this;
+  }
+};
+
+// What the head is told of a restart of its body.
+struct restart {
+  term reason;
+  losses of_data;
+  std::vector<std::pair<atom, esp::pid>> nodes;
+};
 
 // The edges of one member, made where the co-op is made and handed over.
 struct wiring {
@@ -32,7 +51,13 @@ struct wiring {
   std::size_t last_tier = 0;    // nodes in the co-op's last tier
   std::uint64_t window = 1'000; // of edges that are made later
   pid head;
+  // After a restart of the body:
+  node::message_list left;      // what waited at the node's predecessor
+  std::optional<restart> after; // for the head
 };
+
+// Data, by the number of their edge.
+using edge_counts = std::map<std::uint32_t, std::uint64_t>;
 
 // What may wait of data that came without credit, and where the rest goes.
 struct queue_limits {
@@ -59,16 +84,29 @@ public:
   void lose(const term& datum, const term& reason,
             const node::envelope_ptr& env = {});
 
+  // It has come to rest, or was given up, and keeps its lane: what it has sent
+  // to another home, and what waits in its lane, in order. Or nobody wants to
+  // know.
+  void sent(edge_counts& into);
+  node::message_list leave_behind();
+  void let_go();
+  // Its kill switch will not wait for its task.
+  void abandon() noexcept;
+
   // For outlets, on this member's fiber, during a call of its task. Blocks;
   // throws exit_signal.
   void emit(datum d) final;
   bool emit_to(std::string_view node, datum d) final;
 
 protected:
-  // One datum, its credit given back; env() is its envelope.
-  virtual void take(datum& d) = 0;
+  // One datum, its credit given back; env() is its envelope. False: the process
+  // ends over it.
+  virtual bool take(datum& d) = 0;
   // The task's flush, before a barrier goes on.
   virtual void flush_task() {}
+  // A head's: a barrier is about to enter the body.
+  virtual void barrier_enters(const term& caller) { (void)caller; }
+  virtual void rewired(const restart& r) { (void)r; }
 
   const node::envelope_ptr& env() const noexcept { return env_; }
   std::uint64_t window() const noexcept { return wiring_.window; }
@@ -97,6 +135,10 @@ protected:
   void ended(const term& reason) override;
   void fired_with(const term& reason) override;
   bool intercept_down(const ref& r) override;
+  void rest() noexcept override;
+  void overdue() noexcept override { abandon(); }
+  // Takes no data until it is wired again.
+  void unwire() noexcept { is_wired_ = false; }
 
   kill_switch_ptr switch_;
 
@@ -106,7 +148,11 @@ private:
   std::optional<std::pair<node::message_ptr, node::lane>>
   accept_batch(const std::vector<term>& data, std::uint32_t edge,
                std::uint32_t units, const node::envelope_ptr& env);
+  void take_wiring(wiring&& w);
   void take_datum(node::message_ptr m);
+  void take_kept_datum(node::message_ptr m);
+  void bury(const term& reason);
+  void drop_wiring(bool from_outside);
   void take_barrier(in_edge& e, const term& caller);
   void give_back(in_edge& e, bool all) noexcept;
   in_edge* find_in(std::uint32_t number) noexcept;
@@ -129,15 +175,18 @@ private:
   wiring wiring_;
   std::unique_ptr<receiver> receiver_; // null: none, or not of the last tier
   node::envelope_ptr env_;
+  node::message_ptr hand_; // being worked at, if the lane is kept
+  bool is_wired_ = false;
   std::uint32_t held_ = 0; // in edges a barrier has come on
   std::uint64_t in_ = 0, out_ = 0;
   std::atomic<std::uint64_t> dropped_{0}, dead_lettered_{0}; // of the dropped
 
-  spinlock inbox_; // guards the four below
+  spinlock inbox_; // guards what is below
   std::vector<returned_credit> credit_in_;
   std::optional<ref> of_receiver_; // the monitor of who gives it credit
   bool receiver_lost_ = false;
   std::unique_ptr<wiring> new_wiring_;
+  bool is_over_ = false, is_let_go_ = false; // the last to be clears up
   std::atomic<bool> has_credit_in_{false};
 };
 

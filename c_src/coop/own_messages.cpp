@@ -79,6 +79,21 @@ term flushed(const term& reference, std::size_t total) {
   return term::tuple({tag, flushed_, reference, number(total)});
 }
 
+term replied(const term& from) {
+  static const atom replied_("replied");
+  return term::tuple({tag, replied_, from});
+}
+
+term fell(const pid& kill_switch, const term& reason) {
+  static const atom fell_("fell");
+  return term::tuple({tag, fell_, kill_switch, reason});
+}
+
+term restarted(const term& reference, const term& reason) {
+  static const atom restarted_("restarted");
+  return term::tuple({tag, restarted_, reference, reason});
+}
+
 node::envelope_ptr read_envelope(const term& t) {
   if (t.kind() != kind::map)
     return nullptr;

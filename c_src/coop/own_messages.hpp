@@ -24,6 +24,10 @@ term want(const pid& who, std::uint32_t edge, std::uint64_t n);
 // Instead of the result of a coop:call/3.
 term failed(const term& reason);
 term flushed(const term& reference, std::size_t total);
+term replied(const term& from);
+term fell(const pid& kill_switch, const term& reason);
+// To who waits for a flush.
+term restarted(const term& reference, const term& reason);
 
 // [] or a map with call and token; null for the former.
 node::envelope_ptr read_envelope(const term& t);

@@ -147,6 +147,9 @@ void receiver::send_ready(std::size_t most) {
 }
 
 void receiver::send(const term& message, std::size_t results) {
+  const member::engine_call call(node_);
+  if (!call.is_heard())
+    node_.check_exit();
   node_.debug_result(message, is_pid() ? term(to_.to) : term(to_.name));
   if (state_ == state::coop)
     return node_.home().send_message(

@@ -1,6 +1,7 @@
 #include "coop/spec.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 
 namespace esp::coop {
@@ -29,8 +30,8 @@ std::optional<term> read_task(const term& t, node_spec& n,
     return bad_node(n.name, term::tuple({atom("no_plugin"), n.plugin_name}));
   n.task.entry = n.task.from->find(n.task_name.name());
   if (n.task.entry == nullptr)
-    return bad_node(n.name, term::tuple({atom("no_task"), n.plugin_name,
-                                         n.task_name}));
+    return bad_node(n.name,
+                    term::tuple({atom("no_task"), n.plugin_name, n.task_name}));
   n.args = t.get("args").value_or(term(undefined));
   n.stack = n.task.entry->options.stack;
   if (const auto stack = t.get("stack")) {
@@ -44,7 +45,8 @@ std::optional<term> read_task(const term& t, node_spec& n,
 
 std::optional<term> read_node(const term& t, node_spec& n,
                               const plugin::task_table& tasks) {
-  const auto name = t.get("name"), home = t.get("home"), how = t.get("dataflow");
+  const auto name = t.get("name"), home = t.get("home"),
+             how = t.get("dataflow");
   if (!name || !name->as_atom() || !home || !how)
     return bad_spec("node");
   n.name = *name->as_atom();
@@ -108,6 +110,21 @@ bool read_count(const term& t, std::string_view key, T& into) {
   return true;
 }
 
+// none | {Intensity, Period}
+bool read_restart(const term& t, std::optional<restart_limit>& limit) {
+  if (t.is_atom("none"))
+    return true;
+  const auto intensity =
+      t.arity() == 2 ? t.element(0).as_integer() : std::nullopt;
+  const auto period = intensity ? t.element(1).as_integer() : std::nullopt;
+  if (!period || *intensity < 0 || *period < 1)
+    return false;
+  limit = {static_cast<std::size_t>(*intensity),
+           static_cast<std::uint32_t>(std::min<std::int64_t>(
+               *period, std::numeric_limits<std::uint32_t>::max()))};
+  return true;
+}
+
 } // namespace
 
 std::variant<spec, term> read_spec(const term& t,
@@ -159,10 +176,12 @@ std::variant<spec, term> read_spec(const term& t,
   if (!read_overload(t.get("overload").value_or(term(atom("block"))),
                      s.overload))
     return bad_spec("overload");
+  if (!read_restart(t.get("restart").value_or(term(atom("none"))), s.restart))
+    return bad_spec("restart");
   if (const auto tag = t.get("tag"); tag && tag->is_tagged("tag", 2))
     s.tag = tag->element(1);
-  if (const auto batch = t.get("batch"); batch && !batch->is_atom("none")
-                                         && !read_count(t, "batch", s.batch))
+  if (const auto batch = t.get("batch");
+      batch && !batch->is_atom("none") && !read_count(t, "batch", s.batch))
     return bad_spec("batch");
   for (const auto& [from, to] : s.edges) {
     const node_spec &f = s.nodes[from], &g = s.nodes[to];
@@ -190,6 +209,11 @@ std::size_t spec::last_tier() const {
     has_out[from] = true;
   return static_cast<std::size_t>(
       std::count(has_out.begin(), has_out.end(), false));
+}
+
+bool spec::has_vm() const {
+  return std::any_of(nodes.begin(), nodes.end(),
+                     [](const node_spec& n) { return !n.is_native; });
 }
 
 bool spec::head_is_native() const {

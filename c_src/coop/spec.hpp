@@ -3,8 +3,9 @@
 
 #pragma once
 
-#include "coop/dataflow.hpp"
 #include "esp/term.hpp"
+
+#include "coop/dataflow.hpp"
 #include "plugin/task_table.hpp"
 
 #include <cstdint>
@@ -40,6 +41,13 @@ struct overload_policy {
   std::uint32_t ms = 0; // of sojourn
 };
 
+// As a supervisor's: more restarts than `intensity` within `period` seconds are
+// too many.
+struct restart_limit {
+  std::size_t intensity = 1;
+  std::uint32_t period = 5;
+};
+
 struct spec {
   std::vector<node_spec> nodes;
   std::vector<std::pair<std::size_t, std::size_t>> edges; // places in `nodes`
@@ -51,12 +59,14 @@ struct spec {
   receiver_spec dead_letter; // none, pid or name
   overload_policy overload;
   std::optional<term> tag;
-  std::uint32_t batch = 0; // 0: none
+  std::uint32_t batch = 0;              // 0: none
+  std::optional<restart_limit> restart; // of the body; none: it ends the co-op
 
   // Nodes without an incoming, without an outgoing edge; in order.
   std::vector<std::size_t> entries() const;
   std::size_t last_tier() const;
   bool head_is_native() const;
+  bool has_vm() const;
 };
 
 // The spec, or the Reason of {error, Reason}. Tasks are looked up, and the

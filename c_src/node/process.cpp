@@ -1,7 +1,8 @@
 #include "node/process.hpp"
 
-#include "base/log.hpp"
 #include "esp/process.hpp"
+
+#include "base/log.hpp"
 #include "node/node.hpp"
 
 #include <algorithm>
@@ -22,9 +23,13 @@ thread_local process* current_ = nullptr;
 
 process::~process() = default;
 
-process* process::current() noexcept { return current_; }
+process* process::current() noexcept {
+  return current_;
+}
 
-esp::pid process::pid() const noexcept { return home_.pid_of(number_); }
+esp::pid process::pid() const noexcept {
+  return home_.pid_of(number_);
+}
 
 process::extra& process::more() {
   const std::lock_guard guard(lock_);
@@ -55,7 +60,9 @@ process::accept(term m, const std::optional<esp::pid>&) {
 
 void process::push(message_ptr m, lane l) noexcept {
   lock_.lock();
-  if (flags_.load(std::memory_order_relaxed) & dead) {
+  const auto f = flags_.load(std::memory_order_relaxed);
+  if ((f & dead) != 0
+      && (l == lane::control || (f & (keeps | lane_taken)) != keeps)) {
     lock_.unlock();
     return; // nobody will read it; `m` goes with this frame
   }
@@ -104,7 +111,9 @@ bool process::enqueue() noexcept {
   return true;
 }
 
-void process::schedule() { home_.workers().schedule(process_ptr(this)); }
+void process::schedule() {
+  home_.workers().schedule(process_ptr(this));
+}
 
 // ---- Running -------------------------------------------------------------
 
@@ -200,10 +209,10 @@ void process::run() noexcept {
   lock_.lock();
   flags_.fetch_and(static_cast<std::uint16_t>(~running),
                    std::memory_order_relaxed);
-  const bool again_now
-      = more_data || has_work()
-        || (!data_.empty()
-            && (looks_at_arrivals_ || (!suspended_ && mine_.empty())));
+  const bool again_now =
+      more_data || has_work()
+      || (!data_.empty()
+          && (looks_at_arrivals_ || (!suspended_ && mine_.empty())));
   const bool run_it = again_now && enqueue();
   lock_.unlock();
   current_ = outer;
@@ -221,13 +230,74 @@ void process::finalize() {
   ended(reason);
   fire(reason);
   message_list dropped_data, dropped_control;
+  bool kept = false;
   {
     const std::lock_guard guard(lock_);
-    dropped_data = std::move(data_);
+    kept = (flags_.load(std::memory_order_relaxed) & (keeps | lane_taken))
+           == keeps;
+    if (!kept)
+      dropped_data = std::move(data_);
     dropped_control = std::move(control_);
     // Stays `running`: nothing may queue it again.
   }
-  mine_.clear();
+  if (!kept)
+    mine_.clear();
+  else if (!is_given_up())
+    rest();
+}
+
+// ---- A lane that is kept ---------------------------------------------------
+
+void process::enter_task() noexcept {
+  if (!keeps_lane())
+    return;
+  const std::lock_guard guard(lock_);
+  flags_.fetch_or(in_task, std::memory_order_relaxed);
+}
+
+bool process::leave_task() noexcept {
+  if (!keeps_lane())
+    return true;
+  const std::lock_guard guard(lock_);
+  flags_.fetch_and(static_cast<std::uint16_t>(~in_task),
+                   std::memory_order_relaxed);
+  return (flags_.load(std::memory_order_relaxed) & given_up) == 0;
+}
+
+bool process::give_up() noexcept {
+  term reason;
+  {
+    const std::lock_guard guard(lock_);
+    const auto f = flags_.load(std::memory_order_relaxed);
+    if ((f & (exiting | in_task | given_up)) != (exiting | in_task))
+      return false;
+    flags_.fetch_or(given_up, std::memory_order_relaxed);
+    reason = *extra_->exit_reason;
+  }
+  fire(reason);
+  return true;
+}
+
+message_list process::take_lane() noexcept {
+  message_list all;
+  {
+    const std::lock_guard guard(lock_);
+    flags_.fetch_or(lane_taken, std::memory_order_relaxed);
+    all = std::move(mine_);
+    all.append(std::move(data_));
+  }
+  home_.forget(*this, atom());
+  return all;
+}
+
+void process::drop_lane() noexcept {
+  std::uint16_t f = 0;
+  {
+    const std::lock_guard guard(lock_);
+    f = flags_.fetch_or(lane_taken, std::memory_order_relaxed);
+  }
+  if ((f & (keeps | dead)) == (keeps | dead))
+    home_.forget(*this, atom());
 }
 
 void process::wait_parked(clock::time_point until) {
@@ -258,15 +328,21 @@ std::optional<term>
 process::receive(const std::function<bool(const term&)>& matches,
                  clock::time_point until) {
   const auto wanted = [&matches](message& m) {
-    return m.edge == no_edge && m.value.holds<term>() && matches(m.value.as<term>());
+    return m.edge == no_edge && m.value.holds<term>()
+           && matches(m.value.as<term>());
   };
   message_ptr found;
   for (bool in_time = true;;) {
     {
-      const std::lock_guard guard(lock_);
-      mine_.append(std::move(data_));
+      const engine_call call(*this);
+      if (!call.is_heard())
+        check_exit();
+      {
+        const std::lock_guard guard(lock_);
+        mine_.append(std::move(data_));
+      }
+      found = mine_.extract(wanted);
     }
-    found = mine_.extract(wanted);
     if (found || !in_time)
       break;
     in_time = block([this] { return !data_.empty(); }, until, true);
@@ -282,9 +358,9 @@ bool process::on_long_run(std::uint32_t ms) noexcept {
   const auto f = flags_.load(std::memory_order_acquire);
   const bool is_late = ms >= home_.workers().config().takeover.count();
   if (!is_late) {
-    base::log(base::log_level::warning,
-                  "long_schedule: " + doing() + " has run for "
-                      + std::to_string(ms) + " ms");
+    base::log(base::log_level::warning, "long_schedule: " + doing()
+                                            + " has run for "
+                                            + std::to_string(ms) + " ms");
     return false;
   }
   if ((f & exiting) != 0 && (f & dead) == 0) {
@@ -296,15 +372,16 @@ bool process::on_long_run(std::uint32_t ms) noexcept {
     }
     fire(reason);
   }
+  if ((f & exiting) != 0)
+    overdue();
   return (f & exiting) != 0;
 }
 
 // ---- Looking -------------------------------------------------------------
 
 bool process::trap_exit(bool on) {
-  const auto old
-      = on ? flags_.fetch_or(traps)
-           : flags_.fetch_and(static_cast<std::uint16_t>(~traps));
+  const auto old = on ? flags_.fetch_or(traps)
+                      : flags_.fetch_and(static_cast<std::uint16_t>(~traps));
   return (old & traps) != 0;
 }
 
@@ -313,6 +390,10 @@ bool process::is_alive() const noexcept {
 }
 bool process::has_ended() const noexcept {
   return (flags_.load(std::memory_order_acquire) & dead) != 0;
+}
+std::optional<term> process::exit_reason() const {
+  const std::lock_guard guard(lock_);
+  return extra_ ? extra_->exit_reason : std::nullopt;
 }
 std::size_t process::queued_data() const noexcept {
   // In this order, a look from outside never sees more taken than came.

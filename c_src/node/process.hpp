@@ -75,8 +75,28 @@ public:
   // Ends it as exit(Pid, Reason) from nobody would; `kill` included.
   void end(const term& reason);
 
-  bool is_alive() const noexcept;  // false as soon as it is to end
-  bool has_ended() const noexcept; // links and monitors have fired
+  // Before it runs: its data lane outlives it. What waits there, and what is
+  // still sent to it, is kept until take_lane().
+  void keep_lane() noexcept { flags_.fetch_or(keeps); }
+  bool keeps_lane() const noexcept {
+    return (flags_.load(std::memory_order_relaxed) & keeps) != 0;
+  }
+  // Once it has come to rest(), or has been given up: all its data, in order.
+  // What is sent to it afterwards is lost.
+  message_list take_lane() noexcept;
+  bool is_given_up() const noexcept {
+    return (flags_.load(std::memory_order_acquire) & given_up) != 0;
+  }
+  // Nobody is to take it: it ends with the process.
+  void drop_lane() noexcept;
+  // Told to end and still in a task's own code: its links fire, and nothing
+  // that the task does from here on reaches anyone. False, and no change, if it
+  // is not so, or was given up before.
+  bool give_up() noexcept;
+
+  std::optional<term> exit_reason() const; // once it is to end
+  bool is_alive() const noexcept;          // false as soon as it is to end
+  bool has_ended() const noexcept;         // links and monitors have fired
   std::size_t queued_data() const noexcept;
   std::size_t queued_control() const noexcept;
   std::uint64_t reductions() const noexcept {
@@ -169,6 +189,11 @@ protected:
     (void)r;
     return false;
   }
+  // If it keeps its lane: its fiber has let go of it after the end.
+  virtual void rest() noexcept {}
+  // It was told to end and its task has been running on for too long. On the
+  // watchdog's thread, again and again.
+  virtual void overdue() noexcept {}
   // Its group leader has changed.
   virtual void leader_changed(const esp::pid& leader) { (void)leader; }
   // Where exit messages of a process that traps exits and DOWN messages go.
@@ -181,6 +206,29 @@ protected:
   // Marks the end with this reason; the first one stays. The end itself
   // follows when the task lets go.
   void finish(const term& reason);
+  // Around a task's own code, where a process that keeps its lane may be given
+  // up, and for what the task asks of the engine there, where it may not.
+  // leave_task() is false if it has been: it is to unwind and touch nothing.
+  void enter_task() noexcept;
+  bool leave_task() noexcept;
+  class engine_call {
+  public:
+    explicit engine_call(process& p) noexcept
+        : p_(p),
+          from_task_((p.flags_.load(std::memory_order_relaxed) & in_task) != 0),
+          is_heard_(!from_task_ || p.leave_task()) {}
+    engine_call(const engine_call&) = delete;
+    engine_call& operator=(const engine_call&) = delete;
+    ~engine_call() {
+      if (from_task_)
+        p_.enter_task();
+    }
+    bool is_heard() const noexcept { return is_heard_; }
+
+  private:
+    process& p_;
+    const bool from_task_, is_heard_;
+  };
   void set_suspended(bool on) noexcept { suspended_ = on; }
   void look_at_arrivals() noexcept { looks_at_arrivals_ = true; }
   // The first of its waiting data that `matches` accepts.
@@ -252,16 +300,20 @@ private:
     }
   };
   enum flag : std::uint16_t {
-    queued = 1,    // in a run queue
-    running = 2,   // inside run()
-    blocked = 4,   // its fiber waits
-    again = 8,     // kicked while running
-    exiting = 16,  // exit_reason is set
-    dead = 32,     // links and monitors have heard of the end
-    traps = 64,    // trap_exit
-    on_data = 128, // a blocked receive wants to hear of data
-    killed = 256,  // exiting with `kill`: nothing is waited for
-    expects = 512, // `expected` is not empty
+    queued = 1,        // in a run queue
+    running = 2,       // inside run()
+    blocked = 4,       // its fiber waits
+    again = 8,         // kicked while running
+    exiting = 16,      // exit_reason is set
+    dead = 32,         // links and monitors have heard of the end
+    traps = 64,        // trap_exit
+    on_data = 128,     // a blocked receive wants to hear of data
+    killed = 256,      // exiting with `kill`: nothing is waited for
+    expects = 512,     // `expected` is not empty
+    keeps = 1024,      // its lane outlives it
+    in_task = 2048,    // keeps, and runs a task's own code
+    given_up = 4096,   // keeps, and its task runs on for nobody
+    lane_taken = 8192, // kept, and no longer
   };
 
   extra& more();
@@ -277,14 +329,14 @@ private:
     data_out_.store(data_out_.load(std::memory_order_relaxed) + n,
                     std::memory_order_relaxed);
   }
-  bool has_work() const noexcept; // under lock_
+  bool has_work() const noexcept;    // under lock_
   message* take_arrivals() noexcept; // under lock_
 
   node& home_;
   const std::uint64_t number_;
   mutable spinlock lock_;
-  bool suspended_ = false;  // written by the process itself only
-  bool finalizing_ = false; // likewise
+  bool suspended_ = false;         // written by the process itself only
+  bool finalizing_ = false;        // likewise
   bool looks_at_arrivals_ = false; // set before it runs
   std::atomic<std::uint16_t> flags_{0};
   // Data that came, counted under lock_, and those taken, by the fiber: plain

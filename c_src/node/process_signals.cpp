@@ -227,17 +227,22 @@ void process::fire(const term& reason) {
   bonds<watcher_entry, watcher_key::hash> watchers;
   bonds<watch_entry> watches;
   atom name;
+  bool is_kept = false;
   {
     const std::lock_guard guard(lock_);
     const auto f = flags_.fetch_or(dead, std::memory_order_acq_rel);
     if (f & dead)
       return;
+    is_kept = (f & (keeps | lane_taken)) == keeps;
     links = std::move(extra_->links);
     watchers = std::move(extra_->watchers);
     watches = std::move(extra_->watches);
     name = extra_->name;
   }
-  home_.forget(*this, name);
+  if (is_kept)
+    home_.unregister_name(name); // found by its pid until take_lane()
+  else
+    home_.forget(*this, name);
   const esp::pid me = pid();
   for (const auto& l : links)
     if (l.unlinking == 0)
@@ -296,6 +301,9 @@ ref process::monitor(const dist::pid_or_name& to, atom at_node) {
 
 void process::demonitor(const ref& r) {
   std::optional<watch_entry> found;
+  const engine_call call(*this);
+  if (!call.is_heard())
+    return;
   {
     const std::lock_guard guard(lock_);
     if (!extra_)

@@ -1,0 +1,489 @@
+%% Bodies that are restarted: what becomes of the data inside, and that nothing
+%% else is left of those that ended. Each case over native, Erlang and mixed
+%% co-ops.
+%%
+%% KILLS=1000 is the length of each storm; the default keeps to some seconds.
+-module(coop_failure_SUITE).
+
+-export([all/0, suite/0, groups/0]).
+-export([init_per_suite/1, end_per_suite/1]).
+-export([init_per_group/2, end_per_group/2]).
+-compile([export_all, nowarn_export_all]).
+
+-import(esp_test_lib, [eventually/2, mailbox/0, down/1]).
+
+-define(C_NODE, t_failure).
+-define(LIMIT, 20_000).
+
+suite() ->
+    [{timetrap, {seconds, 60 + kills()}}].
+
+all() ->
+    [{group, G} || G <- kinds() ++ [native_alone, erlang_alone]].
+
+kinds() -> [native, erlang, erlang_head, native_head].
+
+groups() ->
+    [
+        {native_alone, [], [
+            ill_typed_data_go_to_the_dead_letter,
+            an_exit_of_the_tasks_own_is_a_reason_to_restart,
+            a_blocked_task_is_killed_and_what_waits_goes_on,
+            a_runaway_task_is_given_up_and_what_waits_goes_on,
+            a_segfault_ends_the_head_and_the_supervisor_brings_it_back,
+            a_stack_overflow_ends_the_head_and_the_supervisor_brings_it_back
+        ]},
+        {erlang_alone, [], [
+            a_task_that_does_not_return_is_killed_and_counted,
+            an_init_that_goes_on_failing_ends_the_coop
+        ]}
+        | [
+            {Kind, [], [
+                every_datum_is_delivered_dead_lettered_or_counted,
+                a_crash_buries_its_datum_and_no_other,
+                the_head_keeps_what_it_is_known_by,
+                calls_and_flushes_inside_hear_of_it,
+                too_many_restarts_end_the_coop_with_the_reason,
+                a_shutdown_in_the_middle_leaves_nothing
+            ]}
+         || Kind <- kinds()
+        ]
+    ].
+
+init_per_suite(Config) ->
+    [{c_node, esp_test_c_node:start(?C_NODE)} | Config].
+
+end_per_suite(Config) ->
+    esp_test_c_node:stop(proplists:get_value(c_node, Config)).
+
+init_per_group(Kind, Config) -> [{kind, Kind} | Config].
+end_per_group(_, _) -> ok.
+
+kills() ->
+    list_to_integer(os:getenv("KILLS", "60")).
+
+%%% Co-ops
+
+opts() ->
+    #{
+        node => ?C_NODE,
+        receiver => self(),
+        dead_letter => self(),
+        window => 8,
+        restart => {body, #{intensity => 1_000_000, period => 1}}
+    }.
+
+start(Nodes, More) ->
+    process_flag(trap_exit, true),
+    {ok, Coop} = coop:start_link(coop_flow:pipeline(Nodes), maps:merge(opts(), More)),
+    Coop.
+
+stop(Coop) ->
+    ok = coop:stop(Coop),
+    receive
+        {'EXIT', Coop, normal} -> ok
+    after ?LIMIT -> ct:fail(still_there)
+    end.
+
+%% Each tells of each datum that it works at, for some milliseconds.
+worker(toil, Name) -> coop:native(Name, toil, toil, #{args => {self(), Name, 10_000}});
+worker(drowse, Name) -> coop:native(Name, toil, drowse, #{args => {self(), Name, 10_000}});
+worker(erlang, Name) -> coop:task(Name, at_work(self(), Name), #{}).
+
+at_work(To, Name) ->
+    fun(S, Datum) ->
+        To ! {at_work, Name, self()},
+        spin_until(erlang:monotonic_time(microsecond) + 10_000),
+        {S, Datum}
+    end.
+
+spin_until(Until) ->
+    erlang:monotonic_time(microsecond) < Until andalso spin_until(Until).
+
+workers(native) -> [toil, drowse, toil, drowse];
+workers(erlang) -> [erlang, erlang, erlang];
+workers(erlang_head) -> [erlang, toil, erlang, drowse];
+workers(native_head) -> [drowse, erlang, toil, erlang].
+
+%%% Storms
+
+every_datum_is_delivered_dead_lettered_or_counted(Config) ->
+    Kinds = workers(proplists:get_value(kind, Config)),
+    %% what is kept for reuse is there after a few
+    _ = storm(Kinds, 10),
+    Before = left(),
+    {Sent, Delivered, Dead, #{lost := Lost, dead_lettered := DeadLettered}, Busy} = storm(
+        Kinds, kills()
+    ),
+    ct:pal("~p sent, ~p delivered, ~p dead, ~p lost, ~p of ~p kills in a task", [
+        Sent, length(Delivered), length(Dead), Lost, Busy, kills()
+    ]),
+    DeadLettered = length(Dead),
+    {Sent, Sent} = {Sent, length(Delivered) + DeadLettered + Lost},
+    %% each at most once, and in order
+    Delivered = lists:usort(Delivered),
+    [] = ordsets:intersection(Delivered, lists:sort(Dead)),
+    true = Busy * 10 >= kills() * 9,
+    nothing_left(Before).
+
+%% {Sent, Delivered, DeadLetters, Losses, Kills that hit a task}
+storm(Kinds, Kills) ->
+    {Collector, Collected} = spawn_monitor(fun() -> collect([], []) end),
+    Names = lists:sublist([a, b, c, d], length(Kinds)),
+    Coop = start(
+        [worker(Kind, Name) || {Kind, Name} <- lists:zip(Kinds, Names)],
+        #{receiver => Collector, dead_letter => Collector}
+    ),
+    {Feeder, Fed} = spawn_monitor(fun() -> feed(Coop, 1) end),
+    Busy = lists:sum([kill_one_of(Names, Coop) || _ <- lists:seq(1, Kills)]),
+    Feeder ! stop,
+    {sent, Sent} = outcome(Fed),
+    ok = coop:flush(Coop, infinity),
+    #{losses := Losses, restarts := Kills, dropped := 0} = coop:info(Coop),
+    Collector ! stop,
+    {collected, Delivered, Dead} = outcome(Collected),
+    stop(Coop),
+    _ = mailbox(),
+    {Sent, Delivered, Dead, Losses, Busy}.
+
+%% So slowly that what waits at the head at the end is not much.
+feed(Coop, N) ->
+    ok = coop:relay_data(Coop, N),
+    N rem 20 =/= 0 orelse
+        eventually(fewer_at_the_head, fun() -> maps:get(queue, coop:info(Coop)) < 20 end),
+    receive
+        stop -> exit({sent, N})
+    after 0 -> feed(Coop, N + 1)
+    end.
+
+collect(Delivered, Dead) ->
+    receive
+        {coop_dead_letter, _, _, Datum, _} -> collect(Delivered, [Datum | Dead]);
+        Datum when is_integer(Datum) -> collect([Datum | Delivered], Dead);
+        stop -> exit({collected, lists:reverse(Delivered), Dead})
+    end.
+
+outcome(Monitor) ->
+    receive
+        {'DOWN', Monitor, process, _, Reason} -> Reason
+    after ?LIMIT -> ct:fail({waited_in_vain_for, Monitor})
+    end.
+
+%% Once it says that it is at work; 1 if a datum was in some task's hands. The
+%% next one waits until the body has been made again.
+kill_one_of(Names, Coop) ->
+    #{restarts := Restarts, losses := Losses} = coop:info(Coop),
+    _ = mailbox(),
+    Name = lists:nth(rand:uniform(length(Names)), Names),
+    receive
+        {at_work, Name, Pid} -> exit(Pid, lists:nth(rand:uniform(3), [kill, kill, boom]))
+    after ?LIMIT -> ct:fail({not_at_work, Name})
+    end,
+    restarted(Coop, Restarts + 1),
+    case coop:info(Coop) of
+        #{losses := Losses} -> 0;
+        #{} -> 1
+    end.
+
+%%% What is left
+
+left() ->
+    #{
+        there => esp_test_c_node:processes(?C_NODE),
+        here => erlang:system_info(process_count),
+        ports => erlang:system_info(port_count),
+        descriptors => descriptors(),
+        resident => resident()
+    }.
+
+nothing_left(#{there := There, here := Here, ports := Ports} = Before) ->
+    esp_test_c_node:settled(?C_NODE, There),
+    eventually(processes_gone, fun() -> erlang:system_info(process_count) =< Here end),
+    Ports = erlang:system_info(port_count),
+    Descriptors = maps:get(descriptors, Before),
+    Descriptors = descriptors(),
+    Grown = resident() - maps:get(resident, Before),
+    Grown < 16 * 1024 orelse ct:fail({grown_by_kb, Grown}),
+    ok.
+
+os_pid() ->
+    [Pid] = esp_test_lib:os_pids(?C_NODE),
+    Pid.
+
+descriptors() ->
+    {ok, Names} = file:list_dir("/proc/" ++ os_pid() ++ "/fd"),
+    length(Names).
+
+resident() ->
+    {ok, Status} = file:read_file("/proc/" ++ os_pid() ++ "/status"),
+    {match, [Kb]} = re:run(Status, "VmRSS:\\s+(\\d+) kB", [{capture, all_but_first, list}]),
+    list_to_integer(Kb).
+
+%%% One end at a time
+
+%% `b' does what the datum says, in the one home or the other; two that pass on.
+shape(Kind) when Kind =:= native; Kind =:= erlang_head ->
+    [pass(Kind, a), coop:native(b, throws, act, #{}), pass(Kind, c)];
+shape(Kind) ->
+    [pass(Kind, a), coop:task(b, fun act/2, #{}), pass(Kind, c)].
+
+pass(Kind, Name) when Kind =:= native; Kind =:= native_head -> coop:native(Name, sums, same, #{});
+pass(_, Name) -> coop:task(Name, fun(S, D) -> {S, D} end, #{}).
+
+act(_, {exit, Reason}) -> exit(Reason);
+act(S, Datum) -> {S, Datum}.
+
+%% A datum that blocks in `b', or whichever is asked to.
+gate(Kind, Name) when Kind =:= native; Kind =:= erlang_head ->
+    coop:native(Name, blocks, block, #{args => none});
+gate(_, Name) ->
+    coop:task(
+        Name,
+        fun
+            (S, {sleep, To}) ->
+                To ! {sleeping, self()},
+                receive
+                    never -> {S}
+                end;
+            (S, D) ->
+                {S, D}
+        end,
+        #{}
+    ).
+
+start_kind(Config, More) ->
+    start(shape(proplists:get_value(kind, Config)), More).
+
+pid(Coop, Name) ->
+    #{nodes := Nodes} = coop:info(Coop),
+    proplists:get_value(Name, Nodes).
+
+restarted(Coop, N) ->
+    eventually({restarted, N}, fun() -> maps:get(restarts, coop:info(Coop)) =:= N end).
+
+relay(Coop, Data) ->
+    [ok = coop:relay_data(Coop, D) || D <- Data],
+    ok.
+
+%% Results and dead letters, when all that was relayed is out.
+all_out(Coop) ->
+    ok = coop:flush(Coop, ?LIMIT),
+    lists:partition(fun(Message) -> not is_letter(Message) end, mailbox()).
+
+is_letter({coop_dead_letter, _, _, _, _}) -> true;
+is_letter(_) -> false.
+
+a_crash_buries_its_datum_and_no_other(Config) ->
+    Coop = start_kind(Config, #{window => 100}),
+    relay(Coop, lists:seq(1, 50) ++ [{exit, boom}] ++ lists:seq(51, 100)),
+    restarted(Coop, 1),
+    {Results, [{coop_dead_letter, Coop, b, {exit, boom}, boom}]} = all_out(Coop),
+    {Results, Results} = {lists:seq(1, 100), Results},
+    #{losses := #{lost := 0, dead_lettered := 1}} = coop:info(Coop),
+    stop(Coop).
+
+the_head_keeps_what_it_is_known_by(Config) ->
+    Coop = start_kind(Config, #{name => t_failing}),
+    Ref = monitor(process, Coop),
+    ok = sys:statistics(Coop, true),
+    Before = coop:info(Coop),
+    relay(Coop, [1, {exit, boom}]),
+    restarted(Coop, 1),
+    {ok, 2} = coop:call(t_failing, 2, ?LIMIT),
+    {ok, [_ | _]} = sys:statistics(Coop, get),
+    After = coop:info(Coop),
+    [same = same(maps:get(Key, Before), maps:get(Key, After)) || Key <- [switches, edges, home]],
+    [] = [Pid || {_, Pid} <- maps:get(nodes, Before), {_, Same} <- maps:get(nodes, After), Pid =:= Same],
+    [] = [Down || {'DOWN', R, _, _, _} = Down <- mailbox(), R =:= Ref],
+    demonitor(Ref, [flush]),
+    stop(Coop).
+
+same(X, X) -> same.
+
+calls_and_flushes_inside_hear_of_it(Config) ->
+    Kind = proplists:get_value(kind, Config),
+    Coop = start([pass(Kind, a), gate(Kind, b), pass(Kind, c)], #{}),
+    relay(Coop, [{sleep, self()}]),
+    Pid = receive {sleeping, P} -> P after ?LIMIT -> ct:fail(not_sleeping) end,
+    Ask = fun(Fun) -> spawn_monitor(fun() -> exit({answer, Fun()}) end) end,
+    {_, Called} = Ask(fun() -> coop:call(Coop, 1, infinity) end),
+    {_, Flushed} = Ask(fun() -> coop:flush(Coop, infinity) end),
+    eventually(both_inside, fun() -> inside(Coop) =:= 2 end),
+    exit(Pid, kill),
+    [{answer, {error, {restarted, killed}}} = down(R) || R <- [Called, Flushed]],
+    ok = coop:flush(Coop, ?LIMIT),
+    {ok, 3} = coop:call(Coop, 3, ?LIMIT),
+    #{restarts := 1, losses := #{lost := Lost, dead_lettered := Dead}} = coop:info(Coop),
+    true = Lost + Dead >= 1,
+    stop(Coop),
+    _ = mailbox().
+
+%% What waits at `b', the barrier included.
+inside(Coop) ->
+    #{queue := N, control := M} = sleeping_info(pid(Coop, b)),
+    N + M.
+
+%% An Erlang task that blocks answers nobody.
+sleeping_info(Pid) when node(Pid) =:= node() ->
+    {message_queue_len, N} = process_info(Pid, message_queue_len),
+    #{queue => N, control => 0};
+sleeping_info(Pid) ->
+    {message_queue_len, N} = erpc:call(node(Pid), erlang, process_info, [Pid, message_queue_len]),
+    #{queue => N, control => 0}.
+
+too_many_restarts_end_the_coop_with_the_reason(Config) ->
+    Before = esp_test_c_node:processes(?C_NODE),
+    Coop = start_kind(Config, #{restart => {body, #{intensity => 2, period => 1000}}}),
+    [
+        begin
+            relay(Coop, [{exit, {boom, N}}]),
+            restarted(Coop, N)
+        end
+     || N <- [1, 2]
+    ],
+    relay(Coop, [{exit, {boom, 3}}]),
+    receive
+        {'EXIT', Coop, {boom, 3}} -> ok
+    after ?LIMIT -> ct:fail(still_there)
+    end,
+    _ = mailbox(),
+    esp_test_c_node:settled(?C_NODE, Before).
+
+%% The order to end comes while one body falls or another is made.
+a_shutdown_in_the_middle_leaves_nothing(Config) ->
+    Before = esp_test_c_node:processes(?C_NODE),
+    Here = erlang:system_info(process_count),
+    Kind = proplists:get_value(kind, Config),
+    [
+        begin
+            {ok, Sup} = supervisor:start_link(
+                esp_test_sup,
+                {#{}, [
+                    coop:child_spec((opts())#{
+                        id => x, template => coop_flow:pipeline(shape(Kind)), shutdown => ?LIMIT
+                    })
+                ]}
+            ),
+            [{x, Coop, _, _}] = supervisor:which_children(Sup),
+            exit(pid(Coop, lists:nth(I rem 3 + 1, [a, b, c])), kill),
+            I rem 2 =:= 0 andalso erlang:yield(),
+            ok = supervisor:terminate_child(Sup, x),
+            unlink(Sup),
+            Ref = monitor(process, Sup),
+            exit(Sup, shutdown),
+            shutdown = down(Ref)
+        end
+     || I <- lists:seq(1, 10)
+    ],
+    esp_test_c_node:settled(?C_NODE, Before),
+    eventually(processes_gone, fun() -> erlang:system_info(process_count) =< Here end).
+
+%%% Native alone
+
+ill_typed_data_go_to_the_dead_letter(_) ->
+    Coop = start([coop:native(a, sums, plus1, #{})], #{}),
+    relay(Coop, [1, not_a_number, 2]),
+    restarted(Coop, 1),
+    {[2, 3], [{coop_dead_letter, Coop, a, not_a_number, {function_clause, [_ | _]}}]} = all_out(Coop),
+    stop(Coop).
+
+an_exit_of_the_tasks_own_is_a_reason_to_restart(_) ->
+    Coop = start([coop:native(a, throws, act, #{})], #{}),
+    relay(Coop, [1, {exit, normal}, {runtime_error, <<"what">>}, 2]),
+    restarted(Coop, 2),
+    {[1, 2], [
+        {coop_dead_letter, Coop, a, {exit, normal}, normal},
+        {coop_dead_letter, Coop, a, {runtime_error, <<"what">>}, {{cpp_exception, _, <<"what">>}, _}}
+    ]} = all_out(Coop),
+    stop(Coop).
+
+a_blocked_task_is_killed_and_what_waits_goes_on(_) ->
+    Coop = start([coop:native(a, blocks, block, #{args => none})], #{}),
+    [
+        begin
+            relay(Coop, [{sleep, self()}, 1]),
+            Pid = receive {sleeping, P} -> P after ?LIMIT -> ct:fail(not_sleeping) end,
+            exit(Pid, Reason),
+            restarted(Coop, N),
+            {[1], [{coop_dead_letter, Coop, a, {sleep, _}, Seen}]} = all_out(Coop)
+        end
+     || {N, Reason, Seen} <- [{1, kill, killed}, {2, boom, boom}]
+    ],
+    stop(Coop).
+
+%% It runs on for longer than anyone waits, and what it returns is nobody's.
+a_runaway_task_is_given_up_and_what_waits_goes_on(_) ->
+    Coop = start([coop:native(a, spins, spin, #{}), coop:native(b, sums, same, #{})], #{}),
+    [
+        begin
+            relay(Coop, [{spin, self(), 4000}, 1, 2]),
+            Pid = receive {spinning, P} -> P after ?LIMIT -> ct:fail(not_spinning) end,
+            exit(Pid, Reason),
+            restarted(Coop, N),
+            {[1, 2], [{coop_dead_letter, Coop, a, {spin, _, 4000}, Seen}]} = all_out(Coop)
+        end
+     || {N, Reason, Seen} <- [{1, kill, killed}, {2, boom, boom}]
+    ],
+    #{losses := #{lost := 0, dead_lettered := 2}} = coop:info(Coop),
+    stop(Coop).
+
+a_segfault_ends_the_head_and_the_supervisor_brings_it_back(_) ->
+    comes_back_after(segfault).
+
+a_stack_overflow_ends_the_head_and_the_supervisor_brings_it_back(_) ->
+    comes_back_after(overflow).
+
+comes_back_after(Fault) ->
+    %% by its file, so that the start sees to it that it is loaded again
+    Plugin = esp_test_c_node:plugin(faults),
+    Child = coop:child_spec((opts())#{
+        id => x, template => coop_flow:pipeline([coop:native(a, Plugin, act, #{})])
+    }),
+    {ok, Sup} = supervisor:start_link(esp_test_sup, {#{}, [Child]}),
+    [{x, Coop, _, _}] = supervisor:which_children(Sup),
+    Ref = monitor(process, Coop),
+    relay(Coop, [Fault]),
+    noconnection = down(Ref),
+    eventually(back, fun() ->
+        case supervisor:which_children(Sup) of
+            [{x, Pid, _, _}] when is_pid(Pid), Pid =/= Coop -> coop:call(Pid, 1, ?LIMIT) =:= {ok, 1};
+            _ -> false
+        end
+    end),
+    unlink(Sup),
+    Gone = monitor(process, Sup),
+    exit(Sup, shutdown),
+    shutdown = down(Gone),
+    _ = mailbox(),
+    ok.
+
+%%% Erlang alone
+
+a_task_that_does_not_return_is_killed_and_counted(_) ->
+    Coop = start([pass(erlang, a), gate(erlang, b), coop:task(c, fun act/2, #{})], #{}),
+    relay(Coop, [{sleep, self()}, 1, 2]),
+    receive {sleeping, _} -> ok after ?LIMIT -> ct:fail(not_sleeping) end,
+    pid(Coop, c) ! {exit, boom},
+    restarted(Coop, 1),
+    {[], [{coop_dead_letter, Coop, c, {exit, boom}, boom}]} = all_out(Coop),
+    #{losses := #{lost := 3, dead_lettered := 1}} = coop:info(Coop),
+    stop(Coop).
+
+an_init_that_goes_on_failing_ends_the_coop(_) ->
+    Inits = counters:new(1, []),
+    Init = fun() ->
+        counters:add(Inits, 1, 1),
+        counters:get(Inits, 1) =:= 1 orelse exit(no_luck)
+    end,
+    Coop = start(
+        [pass(erlang, a), coop:task(b, fun act/2, #{init => Init})],
+        #{restart => {body, #{intensity => 3, period => 1000}}}
+    ),
+    relay(Coop, [{exit, boom}]),
+    receive
+        {'EXIT', Coop, {init, b, no_luck}} -> ok
+    after ?LIMIT -> ct:fail(still_there)
+    end,
+    %% the first start and three restarts
+    4 = counters:get(Inits, 1),
+    _ = mailbox().
