@@ -41,6 +41,7 @@ groups() ->
         a_batch_survives_its_node,
         results_wait_until_asked_for,
         results_are_asked_for_in_batches,
+        results_that_are_ready_leave_a_suspended_node,
         nodes_of_the_last_tier_share_what_is_asked_for,
         results_for_one_who_asked_and_died_go_nowhere,
         a_coop_that_nobody_may_ask_ignores_it,
@@ -576,6 +577,16 @@ results_are_asked_for_in_batches(Config) ->
     ok = coop:flush(Coop, ?LIMIT),
     Rest = unbatched(Coop, [M || {t, M} <- mailbox()]),
     Rest = lists:seq(6, 50),
+    stop(Coop).
+
+results_that_are_ready_leave_a_suspended_node(Config) ->
+    Coop = start(Config, #{receiver => {demand, self()}, batch => 20}),
+    ok = coop:relay_batch(Coop, [a, b, c]),
+    eventually(all_ready, fun() -> demand(Coop) =:= #{asked => 0, ready => 3} end),
+    ok = sys:suspend(pid(Coop, z)),
+    ok = coop:ask(Coop, 2),
+    ok = coop:ask(Coop, 1),
+    [a, b, c] = unbatched(Coop, take(2)),
     stop(Coop).
 
 nodes_of_the_last_tier_share_what_is_asked_for(Config) ->

@@ -378,6 +378,8 @@ void member::run_ended() noexcept {
   for (auto& e : wiring_.in)
     if (e.local && e.owed > 0)
       give_back(e, true); // costs nothing, and keeps the sender going
+  if (receiver_ && is_suspended())
+    take_credit_in(); // what is asked for goes out all the same
   if (receiver_
       && (queued_data() == 0 || is_suspended() || !receiver_->has_credit()))
     receiver_->pause();
