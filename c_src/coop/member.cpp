@@ -183,6 +183,8 @@ member::accept_batch(const std::vector<term>& data, std::uint32_t edge,
 void member::wire(std::unique_ptr<wiring> w) {
   {
     const std::lock_guard guard(inbox_);
+    if (is_cleared())
+      return; // killed meanwhile: nobody would let go of it
     new_wiring_ = std::move(w);
   }
   push(std::make_unique<message>(what::control, datum()), lane::control);
@@ -639,7 +641,7 @@ void member::drop_wiring(bool from_outside) {
   std::unique_ptr<wiring> unseen;
   const std::lock_guard guard(inbox_);
   (from_outside ? is_let_go_ : is_over_) = true;
-  if (is_over_ && (is_let_go_ || !keeps_lane())) {
+  if (is_cleared()) {
     std::swap(last, wiring_);
     unseen = std::move(new_wiring_);
   }

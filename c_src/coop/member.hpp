@@ -187,6 +187,9 @@ private:
   bool receiver_lost_ = false;
   std::unique_ptr<wiring> new_wiring_;
   bool is_over_ = false, is_let_go_ = false; // the last to be clears up
+  bool is_cleared() const noexcept {
+    return is_over_ && (is_let_go_ || !keeps_lane());
+  }
   std::atomic<bool> has_credit_in_{false};
 };
 
