@@ -6,6 +6,7 @@
 -export([new/0]).
 -export([ask/2]).
 -export([want/4]).
+-export([forget/1]).
 -export([describe/1]).
 -export_type([demand/0]).
 
@@ -36,6 +37,11 @@ want(Node, Edge, N, D = #demand{turns = Turns, wants = Wants}) ->
         #{} ->
             serve(D#demand{turns = queue:in(Node, Turns), wants = Wants#{Node => {Edge, N}}})
     end.
+
+%% @doc Its nodes are others now: what those had ready has gone with them.
+-spec forget(demand()) -> demand().
+forget(D) ->
+    D#demand{turns = queue:new(), wants = #{}}.
 
 %% @doc What is not there yet, and what is not asked for yet.
 -spec describe(demand()) -> #{asked := non_neg_integer() | infinity, ready := non_neg_integer()}.

@@ -233,8 +233,17 @@ restarted({Reason, Lost, Dead}, Head) ->
         fun(Ref, {Caller, _Marks}) -> Caller ! {'$coop', restarted, Ref, Reason} end, Flushes
     ),
     maps:foreach(fun(From, []) -> gen:reply(From, {'$coop', error, {restarted, Reason}}) end, Calls),
+    Demand =
+        case Head#head.demand of
+            none -> none;
+            {Monitor, Of} -> {Monitor, coop_demand:forget(Of)}
+        end,
     Head#head{
-        calls = #{}, flushes = #{}, restarts = N + 1, losses = {AllLost + Lost, AllDead + Dead}
+        calls = #{},
+        flushes = #{},
+        restarts = N + 1,
+        losses = {AllLost + Lost, AllDead + Dead},
+        demand = Demand
     }.
 
 credit(relay, _Head) -> ?RELAY_CREDIT;

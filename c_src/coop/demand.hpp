@@ -26,6 +26,9 @@ public:
   // A node of the last tier has so many more ready.
   void want(const pid& node, std::uint32_t edge, std::uint64_t n);
 
+  // Its nodes are others now.
+  void forget() noexcept { wants_.clear(); }
+
   // What may be sent now: as many as a node has ready, at most. Those that want
   // share what was asked for, in turn.
   std::vector<grant> serve();

@@ -38,6 +38,10 @@ void head::set_nodes(std::vector<std::pair<atom, esp::pid>> nodes, term edges) {
   edges_ = std::move(edges);
 }
 
+void head::set_body(kill_switch_ptr body) {
+  body_ = std::move(body);
+}
+
 void head::set_demand(const esp::pid& of) {
   demand_.emplace(monitor(of, of.node), demand());
 }
@@ -129,6 +133,8 @@ void head::rewired(const restart& r) {
   ++restarts_;
   losses_ += r.of_data;
   nodes_ = r.nodes;
+  if (demand_)
+    demand_->second.forget(); // what those had ready has gone with them
   for (const auto& [caller, marks] : std::exchange(flushes_, {}))
     if (const auto to = caller.element(0).as_pid())
       home().send_message(pid(), *to,

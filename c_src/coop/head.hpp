@@ -23,7 +23,7 @@ public:
   // The receiver is {demand, Pid}.
   void set_demand(const esp::pid& of);
   // Of a co-op whose body is restarted: who is told once nothing more enters.
-  void set_body(kill_switch_ptr body) { body_ = std::move(body); }
+  void set_body(kill_switch_ptr body);
   // From the body: takes no data until it is wired again.
   void stop_entry();
   // The template's nodes, and its edges as [{From, To}].
