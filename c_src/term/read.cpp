@@ -301,6 +301,7 @@ head read(const std::byte* p) noexcept {
     h.what = form::external_fun;
     p = read_atom(read_atom(p, h.name), h.function);
     h.next = small_integer(p, h.integer);
+    h.integer = static_cast<std::uint32_t>(h.integer); // all that OTP keeps
     return h;
   case tag::new_fun:
     h.next = read_closure(p, h);

@@ -147,6 +147,21 @@ TEST_CASE("a fun of more than 255 arguments passes the verdict alone") {
   CHECK(!is_otp25(fun(bytes_of(98, 255, 255, 255, 255)))); // -1
 }
 
+TEST_CASE("funs whose arities differ above 32 bits are one key twice") {
+  // as OTP 25 has it: it keeps 32 bits
+  const auto two = [](int high) {
+    const auto fun = [](int above) {
+      return bytes_of(113, 119, 1, "m", 119, 1, "f", 110, 6, 0, 255, 255, 255,
+                      255, 1, above);
+    };
+    return bytes_of(116, 0, 0, 0, 2, fun(1), 106, fun(high), 106);
+  };
+  CHECK(!is_otp25(two(1)));
+  CHECK(!is_otp25(two(2)));
+  CHECK(is_otp25(bytes_of(116, 0, 0, 0, 2, 113, 119, 1, "m", 119, 1, "f", 97, 1,
+                          106, 113, 119, 1, "m", 119, 1, "f", 97, 2, 106)));
+}
+
 TEST_CASE("a native record passes the connection alone") {
   const auto record = [](int exported, std::string_view second) {
     return bytes_of(67, 0, 0, 0, 2, exported, 119, 1, "m", 119, 1, "r", 119, 1,
