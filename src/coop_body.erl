@@ -316,7 +316,11 @@ group(Pairs) ->
 
 await_wired(Pid, Monitor) ->
     receive
-        {'$coop', wired, Pid} -> ok;
-        {'EXIT', Pid, Reason} -> fail(Reason);
+        {'$coop', wired, Pid} ->
+            ok;
+        {'EXIT', Pid, Reason} ->
+            %% the head's is an order, too, for who comes after this
+            self() ! {'EXIT', Pid, Reason},
+            fail(Reason);
         {'DOWN', Monitor, process, _, Reason} -> fail(Reason)
     end.

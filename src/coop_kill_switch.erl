@@ -98,6 +98,9 @@ handle_control({'$coop', fell, Pid, Reason}, Edges, Switch) ->
         true -> body_fell(Reason, Edges, Switch);
         false -> unhandled
     end;
+%% of a node made again, which nobody waits for
+handle_control({'$coop', wired, _Pid}, Edges, Switch) ->
+    {ok, Edges, Switch};
 handle_control(_Message, _Edges, _Switch) ->
     unhandled.
 

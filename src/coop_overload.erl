@@ -28,6 +28,8 @@
     policy :: shed | drop_oldest | {sojourn, pos_integer()},
     max_data :: pos_integer(),
     max_bytes :: pos_integer(),
+    %% that came with credit
+    data = 0 :: non_neg_integer(),
     bytes = 0 :: non_neg_integer(),
     is_over = false :: boolean()
 }).
@@ -56,21 +58,26 @@ came(_Credited, _Datum, O = #overload{policy = {sojourn, _}}) ->
     {{came, now_ms()}, O};
 came(false, _Datum, O = #overload{}) ->
     {{bytes, 0}, O};
-came(true, Datum, O = #overload{bytes = Bytes}) ->
+came(true, Datum, O = #overload{data = Data, bytes = Bytes}) ->
     Size = erlang:external_size(Datum),
-    {{bytes, Size}, O#overload{bytes = Bytes + Size}}.
+    {{bytes, Size}, O#overload{data = Data + 1, bytes = Bytes + Size}}.
 
 -spec left(mark(), overload()) -> overload().
-left({bytes, Size}, O = #overload{bytes = Bytes}) -> O#overload{bytes = Bytes - Size};
-left({came, _}, O) -> O.
+left({bytes, 0}, O) ->
+    O;
+left({bytes, Size}, O = #overload{data = Data, bytes = Bytes}) ->
+    O#overload{data = Data - 1, bytes = Bytes - Size};
+left({came, _}, O) ->
+    O.
 
 -spec drops_oldest(overload()) -> boolean().
 drops_oldest(#overload{policy = drop_oldest}) -> true;
 drops_oldest(_) -> false.
 
 -spec is_too_much(non_neg_integer(), overload()) -> boolean().
-is_too_much(Queued, #overload{max_data = MaxData, max_bytes = MaxBytes, bytes = Bytes}) ->
-    Queued > MaxData orelse Bytes > MaxBytes.
+is_too_much(Queued, O = #overload{max_data = MaxData, data = Data, bytes = Bytes}) ->
+    %% one alone is never too much, however large
+    Queued > MaxData orelse (Data > 1 andalso Bytes > O#overload.max_bytes).
 
 -spec is_late(mark(), overload()) -> boolean().
 is_late({came, At}, #overload{policy = {sojourn, Ms}}) -> now_ms() - At > Ms;

@@ -28,6 +28,9 @@
 
 %% How many messages may be drained between two data: without a limit, many
 %% senders could keep a process from ever working.
+%% What a stranger may have forged is looked at before it is taken in.
+-define(IS_UNITS(Units), is_integer(Units), Units >= 0).
+
 -define(DRAIN, 1000).
 
 -type env() :: [] | #{call => {pid(), term()}, token => term()}.
@@ -179,8 +182,12 @@ work(P = #process{status = running, outbox = [], urgent = Urgent, queue = Queue,
         {{value, Item}, Urgent2} ->
             loop(take(Item, P#process{urgent = Urgent2, queued = N - 1}));
         {empty, _} ->
-            {{value, Item}, Queue2} = queue:out(Queue),
-            loop(take(Item, P#process{queue = Queue2, queued = N - 1}))
+            case queue:out(Queue) of
+                {{value, Item}, Queue2} ->
+                    loop(take(Item, P#process{queue = Queue2, queued = N - 1}));
+                {empty, _} ->
+                    loop(P)
+            end
     end;
 work(P) ->
     loop(P).
@@ -206,20 +213,18 @@ accept({'DOWN', Ref, process, _Pid, _Reason} = Message, P) ->
 accept(Message, P) ->
     accept_plain(Message, P).
 
-accept_ours({'$coop', data, _Edge, _Units, _Env, _Datum} = Item, P) ->
+accept_ours({'$coop', data, _Edge, Units, _Env, _Datum} = Item, P) when ?IS_UNITS(Units) ->
     admit(Item, P);
-accept_ours({'$coop', batch, Edge, Units, Env, Data}, P) ->
+accept_ours({'$coop', batch, Edge, Units, Env, Data}, P) when ?IS_UNITS(Units), length(Data) >= 0 ->
     accept_batch(Data, Edge, Units, Env, P);
-accept_ours({'$coop', barrier, _Edge, _Barrier} = Item, P) ->
+accept_ours({'$coop', barrier, _Edge, {Caller, _Ref}} = Item, P) when is_pid(Caller) ->
     enqueue(Item, P);
-accept_ours({'$coop', flush, _Barrier} = Item, P) ->
+accept_ours({'$coop', flush, {Caller, _Ref}} = Item, P) when is_pid(Caller) ->
     enqueue(Item, P);
-accept_ours({'$coop', priority, _Edge, _Units, _Env, _Datum} = Item, P) ->
+accept_ours({'$coop', priority, _Edge, Units, _Env, _Datum} = Item, P) when ?IS_UNITS(Units) ->
     #process{urgent = Urgent, queued = N} = P,
     P#process{urgent = queue:in(Item, Urgent), queued = N + 1};
-accept_ours({'$coop', credit, Edge, Units}, P = #process{edges = Edges}) when
-    is_integer(Units), Units >= 0
-->
+accept_ours({'$coop', credit, Edge, Units}, P = #process{edges = Edges}) when ?IS_UNITS(Units) ->
     send_outbox(granted(Edge, Units, P#process{edges = coop_edges:grant(Edge, Units, Edges)}));
 %% for those who relay; and what a VM that does has refused in our name
 accept_ours({'$coop', overload, _Edge, _IsOver}, P) ->
@@ -235,7 +240,9 @@ accept_ours({'$coop', {Pid, _Tag} = From, info}, P) when is_pid(Pid) ->
 accept_ours({'$coop', {Pid, _Tag} = From, head}, P) when is_pid(Pid) ->
     gen:reply(From, P#process.head),
     P;
-accept_ours({'$coop', attach, Pid, Theirs, _} = Message, P = #process{overload = Overload}) ->
+accept_ours({'$coop', attach, Pid, Theirs, _} = Message, P = #process{overload = Overload}) when
+    is_pid(Pid)
+->
     P2 = control(Message, P),
     coop_overload:is_over(Overload) andalso (Pid ! {'$coop', overload, Theirs, true}),
     P2;
@@ -395,7 +402,8 @@ take({'$coop', barrier, Edge, Barrier} = Item, P = #process{held = Held, edges =
             end
     end;
 take({'$coop', flush, Barrier}, P) ->
-    pass(Barrier, P).
+    %% it counted among what waits
+    pass(Barrier, tell_relays(P)).
 
 datum(Datum, Env, _, P = #process{module = Module, state = State, in = In, ledger = undefined}) ->
     P2 = debug({in, Datum}, P#process{in = In + 1}),

@@ -116,7 +116,11 @@ await_halt(Left, Halted, Timer, Body) ->
             await_halt(Left -- [Pid], [Pid | Halted], Timer, Body);
         {'EXIT', Pid, Reason} ->
             check(Pid, Reason, Body),
-            await_halt([Each || Each <- Left, Each =/= Pid orelse is_linked(Pid)], Halted, Timer, Body);
+            %% also one that has halted: it hands nothing over any more
+            case is_linked(Pid) of
+                true -> await_halt(Left, Halted, Timer, Body);
+                false -> await_halt(Left -- [Pid], Halted -- [Pid], Timer, Body)
+            end;
         {timeout, Timer, halt} ->
             [exit(Pid, kill) || Pid <- Left],
             await_halt(Left, Halted, Timer, Body)

@@ -126,14 +126,21 @@ receiver(Pid) when is_pid(Pid) ->
     end;
 receiver({demand, Pid}) when is_pid(Pid) ->
     {ok, {demand, Pid}};
+receiver({Name, Node}) when is_atom(Name), Node =:= node() ->
+    receiver(Name);
 receiver({Name, Node}) when is_atom(Name), is_atom(Node) ->
     {ok, {name, Name, Node}};
 receiver(Name) when is_atom(Name), Name =/= undefined ->
-    {ok, {name, Name, node()}};
+    %% so is one by its name, which on a C-node is not in our registry
+    Head = coop_names:head(Name),
+    case is_pid(Head) andalso coop_names:origin(Head) of
+        {ok, _} -> {ok, {coop, Head}};
+        _ -> {ok, {name, Name, node()}}
+    end;
 receiver(Other) ->
     try coop_names:head(Other) of
         Head when is_pid(Head) -> {ok, {coop, Head}};
-        undefined -> {error, {bad_option, {receiver, Other}}}
+        _ -> {error, {bad_option, {receiver, Other}}}
     catch
         error:function_clause -> {error, {bad_option, {receiver, Other}}}
     end.

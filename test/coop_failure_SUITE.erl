@@ -102,7 +102,7 @@ spin_until(Until) ->
 
 workers(native) -> [toil, drowse, toil, drowse];
 workers(erlang) -> [erlang, erlang, erlang];
-workers(erlang_head) -> [erlang, toil, erlang, drowse];
+workers(erlang_head) -> [erlang, toil, drowse, erlang];
 workers(native_head) -> [drowse, erlang, toil, erlang].
 
 %%% Storms
@@ -223,7 +223,8 @@ resident() ->
 
 %% `b' does what the datum says, in the one home or the other; two that pass on.
 shape(Kind) when Kind =:= native; Kind =:= erlang_head ->
-    [pass(Kind, a), coop:native(b, throws, act, #{}), pass(Kind, c)];
+    %% with an edge inside the C-node, wherever the head is
+    [pass(Kind, a), coop:native(b, throws, act, #{}), pass(native, c)];
 shape(Kind) ->
     [pass(Kind, a), coop:task(b, fun act/2, #{}), pass(Kind, c)].
 

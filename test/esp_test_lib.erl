@@ -92,8 +92,12 @@ pids(Coop) ->
     #{nodes := Nodes, switches := Switches} = coop:info(Coop),
     [coop:head(Coop) | [Pid || {_, Pid} <- Nodes]] ++ Switches.
 
+%% The emulator keeps the last one back until its caller is scheduled out (or has
+%% more to say to the same process): then it could find a process dead.
 monitors(Pids) ->
-    [monitor(process, Pid) || Pid <- Pids].
+    Refs = [monitor(process, Pid) || Pid <- Pids],
+    erlang:yield(),
+    Refs.
 
 %%% C-nodes
 

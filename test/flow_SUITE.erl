@@ -30,6 +30,8 @@ groups() ->
         shed_refuses_beyond_max_queue,
         drop_oldest_keeps_the_newest,
         drop_oldest_counts_bytes_too,
+        one_large_datum_is_never_too_much,
+        marks_that_nobody_could_have_sent_are_dropped,
         a_call_whose_datum_is_dropped_hears_of_it,
         sojourn_drops_what_has_waited,
         results_come_in_batches_in_order,
@@ -359,6 +361,47 @@ drop_oldest_keeps_the_newest(Config) ->
     %% the newest are there; two of the hundred places may have been flushes'
     Newest = lists:seq(N - 97, N),
     Newest = lists:nthtail(length(Out) - 98, Out),
+    stop(Coop).
+
+one_large_datum_is_never_too_much(Config) ->
+    Coop = start(Config, #{overload => drop_oldest, max_queue_bytes => 100_000}),
+    Large = {large, binary:copy(<<7>>, 300_000)},
+    %% alone, and pushing out what was before it
+    ok = coop:relay_data(Coop, Large),
+    ok = coop:flush(Coop, ?LIMIT),
+    [Large] = mailbox(),
+    ok = sys:suspend(Coop),
+    [ok = coop:relay_data(Coop, Datum) || Datum <- [small, Large]],
+    eventually(room_made, fun() ->
+        case coop:info(Coop) of
+            #{queue := 1, dropped := 1} -> true;
+            Other -> maps:with([queue, dropped], Other)
+        end
+    end),
+    ok = sys:resume(Coop),
+    ok = coop:flush(Coop, ?LIMIT),
+    [Large] = mailbox(),
+    stop(Coop).
+
+marks_that_nobody_could_have_sent_are_dropped(Config) ->
+    Coop = start(Config, #{}),
+    #{nodes := Nodes} = coop:info(Coop),
+    [
+        Pid ! Message
+     || Pid <- [Coop | [Pid || {_, Pid} <- Nodes]],
+        Message <- [
+            {'$coop', flush, foo},
+            {'$coop', flush, #{a => 1, b => 2}},
+            {'$coop', barrier, 1, foo},
+            {'$coop', barrier, 4711, {self(), make_ref()}},
+            {'$coop', credit, 1, foo},
+            {'$coop', attached, 1, 1, 1, block},
+            {'$coop'}
+        ]
+    ],
+    ok = coop:relay_data(Coop, 1),
+    ok = coop:flush(Coop, ?LIMIT),
+    [1] = mailbox(),
     stop(Coop).
 
 drop_oldest_counts_bytes_too(Config) ->

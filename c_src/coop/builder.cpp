@@ -66,11 +66,11 @@ void builder::initialise(std::size_t i, node::process& maker) {
   const atom name = spec_.nodes[i].name;
   watch(maker, *places_[i].here, name);
   places_[i].here->initialise(
-      spec_.nodes[i].args,
-      [to = node::process_ptr(&maker), name](std::optional<term> reason) {
+      spec_.nodes[i].args, [to = node::process_ptr(&maker),
+                            who = places_[i].p](std::optional<term> reason) {
         static const atom tag("$init");
-        to->deliver(reason ? term::tuple({tag, name, *reason})
-                           : term::tuple({tag, name}),
+        to->deliver(reason ? term::tuple({tag, who, *reason})
+                           : term::tuple({tag, who}),
                     std::nullopt);
       });
 }
@@ -91,14 +91,21 @@ void builder::hear(node::process& maker, const term& t) {
     const atom name = which->second;
     watched_.erase(which);
     fail(about(name, t.element(4)));
-  } else if (failure_) {
-    return; // late
-  } else if (t.is_tagged("$init", 3)) {
-    fail(about(t.element(1), t.element(2)));
-  } else if (t.is_tagged("$init", 2) && --left_ == 0 && !head_
-             && spec_.head_is_native()) {
-    make_head(maker);
+    return;
   }
+  // Late, or of a node whose successor is being made.
+  const auto who = t.element(1).as_pid();
+  const auto at =
+      std::find_if(places_.begin(), places_.end(), [&](const place& p) {
+        return p.here && who && p.p == *who;
+      });
+  if (failure_ || at == places_.end())
+    return;
+  if (t.arity() == 3)
+    fail(about(spec_.nodes[static_cast<std::size_t>(at - places_.begin())].name,
+               t.element(2)));
+  else if (--left_ == 0 && !head_ && spec_.head_is_native())
+    make_head(maker);
 }
 
 void builder::make_head(node::process& maker) {
@@ -169,8 +176,9 @@ term builder::wire(const term& pids, const term& parent) {
   if (!head_pid || !other || !nodes || !parent_pid)
     return bad("pids");
   for (const term& n : *nodes) {
-    const auto name = n.arity() == 2 ? n.element(0).as_atom() : std::nullopt;
-    const auto p = n.arity() == 2 ? n.element(1).as_pid() : std::nullopt;
+    const auto pair = n.elements();
+    const auto name = pair.size() == 2 ? pair[0].as_atom() : std::nullopt;
+    const auto p = pair.size() == 2 ? pair[1].as_pid() : std::nullopt;
     if (!name || !p)
       return bad("nodes");
     for (std::size_t i = 0; i < places_.size(); ++i)
@@ -187,24 +195,24 @@ term builder::wire(const term& pids, const term& parent) {
   }
   const auto held =
       pids.get("held") ? pids.get("held")->as_list() : std::nullopt;
-  const auto after = pids.get("restarted");
-  if (!held || !after || after->arity() != 3)
+  const auto after = pids.get("restarted").value_or(term()).elements();
+  if (!held || after.size() != 3)
     return bad("held");
-  for (const term& h : *held)
-    carried_[static_cast<std::uint32_t>(
-        h.element(0).as_integer().value_or(0))] =
-        static_cast<std::uint64_t>(h.element(1).as_integer().value_or(0));
-  const auto count = [&](std::size_t i) {
-    return static_cast<std::uint64_t>(
-        after->element(i).as_integer().value_or(0));
+  const auto count = [](const term& n) {
+    return static_cast<std::uint64_t>(n.as_integer().value_or(0));
   };
+  for (const term& h : *held) {
+    const auto pair = h.elements();
+    if (pair.size() != 2)
+      return bad("held");
+    carried_[static_cast<std::uint32_t>(count(pair[0]))] = count(pair[1]);
+  }
   connect_nodes(*head_pid);
-  connect_head(restart{after->element(0), {count(1), count(2)}, named()});
+  connect_head(restart{after[0], {count(after[1]), count(after[2])}, named()});
   return ok;
 }
 
-// ---- Once more
-// ---------------------------------------------------------------
+// ---- Once more ------------------------------------------------------------
 
 bool builder::stop_entry() {
   if (head_)
@@ -266,8 +274,7 @@ void builder::connect_again(const term& reason, losses l) {
   connect_head(restart{reason, l, named()});
 }
 
-// ---- Wires
-// -------------------------------------------------------------------
+// ---- Wires ----------------------------------------------------------------
 
 std::unique_ptr<wiring> builder::base_wiring(const pid& head_pid) const {
   auto w = std::make_unique<wiring>();
@@ -302,6 +309,7 @@ void builder::connect(const pid& head_pid, const pid& parent) {
   if (!head_) {
     home_.send(dist::link{switch_->pid(), head_pid});
     switch_->receive_link(head_pid);
+    links_.clear();
     return;
   }
   std::vector<term> edges;
@@ -334,7 +342,7 @@ std::vector<std::pair<atom, pid>> builder::named() const {
 }
 
 void builder::connect_nodes(const pid& head_pid) {
-  links_.resize(spec_.edges.size() + spec_.entries().size());
+  links_.assign(spec_.edges.size() + spec_.entries().size(), nullptr);
   for (std::size_t i = 0; i < places_.size(); ++i)
     if (places_[i].here)
       connect_node(i, head_pid);

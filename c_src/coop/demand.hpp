@@ -5,8 +5,10 @@
 
 #include "esp/term.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <vector>
 
 namespace esp::coop {
@@ -20,7 +22,9 @@ public:
   };
 
   // So many more are asked for.
-  void ask(std::uint64_t n) noexcept { asked_ += n; }
+  void ask(std::uint64_t n) noexcept {
+    asked_ += std::min(n, std::numeric_limits<std::uint64_t>::max() - asked_);
+  }
   // The one who asked is gone: what it is sent is gone at once.
   void lose() noexcept { is_lost_ = true; }
   // A node of the last tier has so many more ready.

@@ -221,6 +221,8 @@ void head::arrived(node::message& first) {
 }
 
 void head::handle_data(node::message_ptr m) {
+  if (m->kind == node::what::barrier)
+    return; // a stranger's: barriers begin here
   if (!overload_.looks_at_arrivals())
     return member::handle_data(std::move(m));
   overload_.leaves(*m);

@@ -141,8 +141,7 @@ void kill_switch::ended(const term& reason) {
   builder_.reset();
 }
 
-// ---- Restarts
-// ----------------------------------------------------------------
+// ---- Restarts -------------------------------------------------------------
 
 // One node has ended, or could not be made: so must the others.
 void kill_switch::fell(const term& reason) {

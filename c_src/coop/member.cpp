@@ -130,12 +130,15 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
     return accept_batch(*all, number, static_cast<std::uint32_t>(units),
                         own::read_envelope(e[4]));
   }
-  if (word == "barrier" && e.size() == 4 && edge >= 0) {
+  const auto is_caller = [](const term& c) {
+    return c.kind() == kind::tuple && c.arity() == 2;
+  };
+  if (word == "barrier" && e.size() == 4 && edge >= 0 && is_caller(e[3])) {
     auto m = make(what::barrier, e[3]);
     m->edge = number;
     return std::pair(std::move(m), lane::data);
   }
-  if (word == "flush" && e.size() == 3)
+  if (word == "flush" && e.size() == 3 && is_caller(e[2]))
     return std::pair(make(what::flush, e[2]), lane::data);
   if ((word == "credit" && e.size() == 4)
       || (word == "attached" && e.size() == 6)) {
@@ -230,7 +233,7 @@ void member::take_wiring(wiring&& w) {
   if (w.in.empty())
     w.in = std::move(wiring_.in);
   wiring_ = std::move(w);
-  {
+  if (is_wired_) {
     const std::lock_guard guard(inbox_);
     credit_in_.clear(); // of edges that are no more
   }
@@ -289,7 +292,7 @@ void member::take_credit_in() {
   }
   for (const auto& c : came) {
     for (auto& e : wiring_.out)
-      if (e.own_number == c.edge)
+      if (e.own_number == c.edge && !c.attached) // edges inside are made whole
         e.take_back(c);
     if (receiver_ && c.edge == 0)
       receiver_->take_credit(c);

@@ -31,12 +31,12 @@ void overload::came(node::message& m) noexcept {
   if (policy_.how == kind::sojourn)
     m.arrived = now_ms();
   else if (is_counted(m))
-    bytes_ += size_of(m);
+    ++data_, bytes_ += size_of(m);
 }
 
 void overload::leaves(const node::message& m) noexcept {
   if (policy_.how != kind::sojourn && is_counted(m))
-    bytes_ -= size_of(m);
+    --data_, bytes_ -= size_of(m);
 }
 
 bool overload::is_late(const node::message& m) const noexcept {

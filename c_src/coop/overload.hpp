@@ -38,8 +38,9 @@ public:
 
   void came(node::message& m) noexcept;
   void leaves(const node::message& m) noexcept;
+  // One alone never is, however large.
   bool is_too_much(std::size_t queued) const noexcept {
-    return queued > max_data_ || bytes_ > max_bytes_;
+    return queued > max_data_ || (data_ > 1 && bytes_ > max_bytes_);
   }
   // Of sojourn: has waited for too long.
   bool is_late(const node::message& m) const noexcept;
@@ -51,7 +52,7 @@ public:
 private:
   const overload_policy policy_;
   const std::size_t max_data_, max_bytes_;
-  std::size_t bytes_ = 0;
+  std::size_t data_ = 0, bytes_ = 0; // that are counted
   bool is_over_ = false;
 };
 

@@ -4,6 +4,7 @@
 
 #include "base/log.hpp"
 #include "node/node.hpp"
+#include "node/spawned.hpp"
 
 #include <algorithm>
 #include <mutex>
@@ -148,6 +149,17 @@ bool process::has_work() const noexcept {
          || (flags_.load(std::memory_order_relaxed) & (exiting | again)) != 0;
 }
 
+// What a subclass lets out is the end of this process, not of the node.
+template <class F>
+void process::guarded(F&& f) noexcept {
+  try {
+    f();
+  } catch (const exit_signal&) { // noted already
+  } catch (...) {
+    note_exit(reason_of_current_exception(), false);
+  }
+}
+
 void process::run() noexcept {
   process* const outer = std::exchange(current_, this);
   lock_.lock();
@@ -171,7 +183,7 @@ void process::run() noexcept {
       }
     }
     if (message_ptr m = control.pop_front()) {
-      handle_control(*m);
+      guarded([&] { handle_control(*m); });
       if (control.empty())
         home_.flush(); // an answer does not wait for the data behind it
       continue;
@@ -202,7 +214,7 @@ void process::run() noexcept {
     count_taken(1);
     handled_.store(handled_.load(std::memory_order_relaxed) + 1,
                    std::memory_order_relaxed);
-    handle_data(std::move(m));
+    guarded([&] { handle_data(std::move(m)); });
   }
   run_ended();
 

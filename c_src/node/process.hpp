@@ -316,6 +316,8 @@ private:
     lane_taken = 8192, // kept, and no longer
   };
 
+  template <class F>
+  void guarded(F&& f) noexcept;
   extra& more();
   void wake_if(bool wanted) noexcept; // under lock_
   bool enqueue() noexcept;            // under lock_: true: schedule it

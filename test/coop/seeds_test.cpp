@@ -370,6 +370,8 @@ std::uint64_t run(std::uint64_t seed) {
   test::seeded_world world(user, tasks());
   const bool is_over = world.is_left_alone();
   INFO("ESP_SEED=" << seed);
+  if (!is_over)
+    world.node().stop(); // else its blocked fibers are waited for
   REQUIRE_MESSAGE(is_over, "processes or blocked fibers are left");
   CHECK_MESSAGE(user->complaint.empty(), user->complaint);
   return world.fingerprint();
