@@ -6,6 +6,7 @@
 #include "coop/own_messages.hpp"
 
 #include <algorithm>
+#include <mutex>
 
 namespace esp::coop {
 
@@ -30,6 +31,7 @@ head::head(node::node& home, std::uint64_t number, queue_limits limits,
 }
 
 void head::set_switches(std::vector<esp::pid> switches) {
+  const std::lock_guard guard(switches_lock_);
   switches_ = std::move(switches);
 }
 
@@ -52,10 +54,12 @@ void head::set_demand(const esp::pid& of) {
 bool head::intercept_exit(const esp::pid& from, const term& reason,
                           bool by_link) {
   static const atom exit_("exit");
-  const bool is_kin = by_link
-                      && (parent() == from
-                          || std::find(switches_.begin(), switches_.end(), from)
-                                 != switches_.end());
+  const auto is_switch = [&] {
+    const std::lock_guard guard(switches_lock_);
+    return std::find(switches_.begin(), switches_.end(), from)
+           != switches_.end();
+  };
+  const bool is_kin = by_link && (parent() == from || is_switch());
   if (!is_kin && reason.is_atom("normal"))
     return true; // ignored, as a process that does not trap does
   push(to_self(term::tuple({exit_, from, reason})), node::lane::control);
@@ -182,7 +186,11 @@ void head::serve_demand() {
 }
 
 void head::switch_gone(const esp::pid& from, const term& reason) {
-  const auto gone = std::erase(switches_, from);
+  std::size_t gone = 0;
+  {
+    const std::lock_guard guard(switches_lock_);
+    gone = std::erase(switches_, from);
+  }
   begin_end(reason);
   if (gone > 0 && switches_.empty() && ending_)
     finish(*ending_);

@@ -5,6 +5,7 @@
 
 #include "coop/demand.hpp"
 #include "coop/member.hpp"
+#include "base/spinlock.hpp"
 #include "coop/overload.hpp"
 
 #include <unordered_map>
@@ -61,7 +62,10 @@ private:
   overload overload_;
   std::uint64_t overloaded_ = 0; // data that the policy has turned away
   std::optional<std::pair<ref, demand>> demand_; // and the monitor of who asks
-  std::vector<esp::pid> switches_;               // those that live
+  // Those that live. Exit signals ask on their own thread; this process alone
+  // writes, once it runs.
+  spinlock switches_lock_;
+  std::vector<esp::pid> switches_;
   std::vector<std::pair<atom, esp::pid>> nodes_;
   term edges_;
   std::optional<term> ending_;
