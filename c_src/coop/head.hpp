@@ -3,9 +3,9 @@
 
 #pragma once
 
+#include "base/spinlock.hpp"
 #include "coop/demand.hpp"
 #include "coop/member.hpp"
-#include "base/spinlock.hpp"
 #include "coop/overload.hpp"
 
 #include <unordered_map>
