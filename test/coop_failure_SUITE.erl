@@ -215,9 +215,7 @@ descriptors() ->
     length(Names).
 
 resident() ->
-    {ok, Status} = file:read_file("/proc/" ++ os_pid() ++ "/status"),
-    {match, [Kb]} = re:run(Status, "VmRSS:\\s+(\\d+) kB", [{capture, all_but_first, list}]),
-    list_to_integer(Kb).
+    esp_test_dist:memory(#{os_pid => list_to_integer(os_pid())}) div 1024.
 
 %%% One end at a time
 

@@ -118,9 +118,7 @@ waits_for_credit({Pid, _}) ->
 %% Resident memory of the C-node, in MB.
 resident() ->
     [Pid] = esp_test_lib:os_pids(?C_NODE),
-    {ok, Statm} = file:read_file("/proc/" ++ Pid ++ "/statm"),
-    [_, Pages | _] = string:lexemes(Statm, " "),
-    binary_to_integer(Pages) * 4096 div 1_000_000.
+    esp_test_dist:memory(#{os_pid => list_to_integer(Pid)}) div 1_000_000.
 
 pid(Coop, Name) ->
     #{nodes := Nodes} = coop:info(Coop),

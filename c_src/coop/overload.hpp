@@ -25,7 +25,6 @@ public:
   overload(overload_policy p, std::size_t max_data, std::size_t max_bytes)
       : policy_(p), max_data_(max_data), max_bytes_(max_bytes) {}
 
-  overload_policy policy() const noexcept { return policy_; }
   bool looks_at_arrivals() const noexcept {
     return policy_.how != overload_policy::kind::block;
   }
