@@ -20,6 +20,10 @@
 -export([call/3]).
 -export([flush/2]).
 -export([ask/2]).
+%% in a task
+-export([head/0]).
+-export([start_node/1]).
+-export([stop_node/1]).
 %% questions
 -export(['of'/1]).
 -export([head/1]).
@@ -264,6 +268,33 @@ ask(Coop, N) when is_integer(N), N > 0 ->
             Head ! {'$coop', ask, N},
             ok
     end.
+
+%%% In a task
+
+%% @doc The head of the co-op that the calling task is of, for data of its own. A
+%% task that waits for credit of its own co-op may wait for itself.
+-spec head() -> pid().
+head() ->
+    coop_node:head().
+
+%% @doc Starts a node of the co-op from a task of it, on the same VM; returns when
+%% its init has run. It gets what the task sends it, `{State, to, [{Pid, Datum}]}',
+%% with credit and in order, and what others send to its pid; its results go where
+%% those of this node go. It is a member of the co-op: it ends with it, {@link
+%% flush/2} waits for it, and it takes the co-op along if it ends with another
+%% reason than `normal'. Its name, for logs, need not be unique. Errors:
+%% `{bad_node, Name, Cause}' and `{init, Name, Reason}' as of {@link start_link/2};
+%% `{unsupported, restart}' in a co-op with `restart => body', `{unsupported,
+%% consume}' in a router by `consume'.
+-spec start_node(coop_flow:node_spec()) -> {ok, pid()} | {error, term()}.
+start_node(NodeSpec) ->
+    coop_node:start_late(NodeSpec).
+
+%% @doc Ends a node that the calling task has started, in order: after all that it
+%% was sent, this call's results among it, and its flush.
+-spec stop_node(pid()) -> ok.
+stop_node(Pid) ->
+    coop_node:stop_late(Pid).
 
 %%% Questions
 

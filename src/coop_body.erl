@@ -12,7 +12,17 @@
 -export([edges/1]).
 -export([again/3]).
 -export([request/4]).
--export_type([spec/0, body/0, edge_end/0]).
+%% nodes made late
+-export([workers/1]).
+-export([slab/2]).
+-export([out_of/2]).
+-export([worker_wiring/3]).
+-export([late_wiring/3]).
+-export_type([spec/0, body/0, edge_end/0, target/0]).
+
+%% What a worker of a `consume' may have underway to one node: it gives a few
+%% results, and there are many of them.
+-define(WORKER_WINDOW, 4).
 
 %% doc/messages.md, "Starting". On this VM nodes of the home `vm' have what
 %% coop_node needs besides.
@@ -38,8 +48,14 @@
     head := pid(),
     other := pid() | undefined,
     nodes := [{atom(), pid()}],
+    %% of those by `consume' the first workers, here; and all other nodes, in both
+    %% homes
+    workers := [{atom(), [pid()]}],
+    pids := #{atom() => pid()},
     ledgers := #{edge_end() => coop_ledger:ledger()}
 }.
+%% Where a node's results may go, and by which edge of the template.
+-type target() :: {coop_edges:edge(), atom(), pid()}.
 %% A node by its name, or the head.
 -type edge_end() :: atom() | [].
 
@@ -72,21 +88,27 @@ start(Spec, Parent, CNode) ->
     demonitor(Monitor, [flush]),
     Result.
 
-start(Spec, Parent, Monitor, Head0, #{switch := Other, head := Head1, nodes := Native}) ->
+start(Spec, Parent, Monitor, Head0, Prepared) ->
+    #{switch := Other, head := Head1, nodes := Native, workers := NativeWorkers} = Prepared,
     try
         Head = first_pid(Head0, Head1),
-        Nodes = start_nodes(Spec, Monitor),
+        {Workers, Nodes} = lists:partition(
+            fun({_, Started}) -> is_list(Started) end, start_nodes(Spec, Monitor)
+        ),
+        Pids = maps:from_list(Nodes ++ Native),
         Body = #{
             spec => Spec,
             parent => Parent,
             head => Head,
             other => Other,
             nodes => Nodes,
+            workers => Workers,
+            pids => Pids,
             ledgers => ledgers(Spec, Nodes, #{}, #{})
         },
-        Pids = maps:from_list(Nodes ++ Native),
-        wire_native(Other, #{head => Head, nodes => Nodes ++ Native}, Parent, Monitor),
-        wire_nodes(Body, Pids, #{}, #{}),
+        Wiring = #{head => Head, nodes => Nodes ++ Native, workers => Workers ++ NativeWorkers},
+        wire_native(Other, Wiring, Parent, Monitor),
+        wire_nodes(Body, Pids, #{}, #{}, Workers ++ NativeWorkers),
         [await_wired(Pid, Monitor) || {_Name, Pid} <- Nodes],
         case is_pid(Head0) of
             true ->
@@ -98,7 +120,8 @@ start(Spec, Parent, Monitor, Head0, #{switch := Other, head := Head1, nodes := N
         {ok, Body}
     catch
         throw:{?MODULE, Reason} ->
-            {error, Reason, [Pid || Pid <- [Other, Head1 | [P || {_, P} <- Native]], is_pid(Pid)]}
+            Known = [P || {_, P} <- Native] ++ lists:append([Ps || {_, Ps} <- NativeWorkers]),
+            {error, Reason, [Pid || Pid <- [Other, Head1 | Known], is_pid(Pid)]}
     end.
 
 first_pid(undefined, Pid) -> Pid;
@@ -130,8 +153,8 @@ again(Body, Held, {Reason, Lost, Dead}) ->
             wire_native(Other, Wiring, Head, Monitor),
             Pids = maps:from_list(Nodes ++ There),
             Ledgers = ledgers(Spec, Nodes, Carried, Ledgers0),
-            Body2 = Body#{nodes := Nodes, ledgers := Ledgers},
-            wire_nodes(Body2, Pids, Carried, Held),
+            Body2 = Body#{nodes := Nodes, pids := Pids, ledgers := Ledgers},
+            wire_nodes(Body2, Pids, Carried, Held, []),
             %% one that ends from here on is the next reason for a restart
             is_map_key([], Ledgers) andalso
                 begin
@@ -192,7 +215,7 @@ entries(#{nodes := Nodes, edges := Edges}) ->
     [Node || Node = #{name := Name} <- Nodes, not is_map_key(Name, Fed)].
 
 prepare(_Spec, undefined, _Monitor) ->
-    #{switch => undefined, head => undefined, nodes => []};
+    #{switch => undefined, head => undefined, nodes => [], workers => []};
 prepare(Spec, CNode, Monitor) ->
     Request = {prepare, esp_config:wire_spec(Spec)},
     case request({erlangsp, CNode}, '$gen_call', Request, Monitor) of
@@ -226,13 +249,26 @@ request(Process, Label, Request, Monitor) ->
     end.
 
 start_nodes(Spec = #{nodes := Nodes}, Parent) ->
-    [
+    Start = fun(Node) ->
         case coop_node:start_link(Node, Spec, Parent) of
-            {ok, Pid} -> {Name, Pid};
+            {ok, Pid} -> Pid;
             {error, Reason} -> fail(Reason)
+        end
+    end,
+    [
+        case Node of
+            #{used_by := Router} ->
+                #{dataflow := {consume, {Initial, _, _}}} = node_of(Router, Spec),
+                {Name, [Start(Node) || _ <- lists:seq(1, Initial)]};
+            #{} ->
+                {Name, Start(Node)}
         end
      || Node = #{name := Name, home := vm} <- Nodes
     ].
+
+node_of(Name, #{nodes := Nodes}) ->
+    [Node] = [Node || Node = #{name := Each} <- Nodes, Each =:= Name],
+    Node.
 
 %%% Wires
 
@@ -263,30 +299,113 @@ ledgers(Spec, Nodes, Carried, Old) ->
 
 waiting(Edge, Carried) -> maps:get(Edge, Carried, 0).
 
-wire_nodes(#{spec := Spec, head := Head, nodes := Nodes, ledgers := Ledgers}, Pids, Carried, Held) ->
+wire_nodes(Body, Pids, Carried, Held, Workers) ->
+    #{spec := Spec, head := Head, nodes := Nodes, ledgers := Ledgers} = Body,
     Edges = edges(Spec),
+    %% in its workers' stead a router passes barriers on
     Sender = fun
-        ([]) -> Head;
-        (Name) -> maps:get(Name, Pids)
+        ([]) ->
+            Head;
+        (Name) ->
+            case node_of(Name, Spec) of
+                #{used_by := Router} -> maps:get(Router, Pids);
+                _ -> maps:get(Name, Pids)
+            end
     end,
     In = group([{To, {Edge, Sender(From)}} || {Edge, From, To} <- Edges]),
     Out = group([
-        {From, {Edge, To, maps:get(To, Pids), waiting(Edge, Carried)}}
+        {From, {Edge, To, maps:get(To, Pids, workers), waiting(Edge, Carried)}}
      || {Edge, From, To} <- Edges
     ]),
     lists:foreach(
         fun({Name, Pid}) ->
-            coop_node:wire(Pid, #{
+            NodeOut = maps:get(Name, Out, []),
+            Wiring = #{
                 head => Head,
                 last_tier => last_tier(Spec),
                 in => maps:get(Name, In, []),
-                out => maps:get(Name, Out, []),
+                out => NodeOut,
                 ledger => maps:get(Name, Ledgers, undefined),
                 held => maps:get(Name, Held, [])
-            })
+            },
+            coop_node:wire(
+                Pid,
+                case NodeOut of
+                    [{_Edge, Worker, workers, _}] ->
+                        Fresh = proplists:get_value(Worker, Workers),
+                        Wiring#{workers => workers(Name, Worker, Fresh, Body)};
+                    _ ->
+                        Wiring
+                end
+            )
         end,
         Nodes
     ).
+
+%%% Nodes made late
+
+%% @doc The first workers that are here, of each node by `consume'.
+-spec workers(body()) -> [{atom(), [pid()]}].
+workers(#{workers := Workers}) ->
+    Workers.
+
+%% What a router knows of them.
+workers(Router, Worker, Fresh, Body = #{spec := Spec, other := Other}) ->
+    #{dataflow := {consume, {_, Threshold, _}}} = node_of(Router, Spec),
+    Supplier =
+        case node_of(Worker, Spec) of
+            #{home := vm} -> self();
+            _ -> Other
+        end,
+    Beyond = [{Edge, Pid} || {Edge, _To, Pid} <- out_of(Worker, Body)],
+    coop_workers:new(Fresh, Threshold, maps:get(window, Spec), Supplier, Beyond).
+
+%% @doc The worker that an edge leads to, if it is made here, and how many of them
+%% at a time.
+-spec slab(term(), body()) -> {ok, map(), pos_integer()} | error.
+slab(Edge, #{spec := Spec}) ->
+    case lists:keyfind(Edge, 1, edges(Spec)) of
+        {Edge, Router, To} when Router =/= [] ->
+            case {node_of(To, Spec), node_of(Router, Spec)} of
+                {Node = #{home := vm, used_by := Router}, #{dataflow := {consume, {_, _, N}}}} ->
+                    {ok, Node, N};
+                _ ->
+                    error
+            end;
+        _ ->
+            error
+    end.
+
+%% @doc Where the template's edges of a worker lead.
+-spec out_of(atom(), body()) -> [target()].
+out_of(Worker, #{spec := Spec, pids := Pids}) ->
+    [{Edge, To, maps:get(To, Pids)} || {Edge, From, To} <- edges(Spec), From =:= Worker].
+
+%% @doc The wiring of a worker: its edges, each with the one that it is behind.
+-spec worker_wiring(atom(), [{coop_edges:edge(), coop_edges:edge(), atom(), pid()}], body()) ->
+    coop_node:wiring().
+worker_wiring(Worker, Out, Body = #{spec := Spec = #{window := Window}, pids := Pids}) ->
+    [{MakersEdge, Router}] = [{Edge, From} || {Edge, From, To} <- edges(Spec), To =:= Worker],
+    Wiring = late_wiring({maps:get(Router, Pids), MakersEdge}, Out, Body),
+    Wiring#{in := [], window => min(Window, ?WORKER_WINDOW)}.
+
+%% @doc The same of a node that the task of another has started.
+-spec late_wiring(
+    {Maker :: pid(), coop_edges:edge()},
+    [{coop_edges:edge(), coop_edges:edge(), atom(), pid()}],
+    body()
+) -> coop_node:wiring().
+late_wiring(Origin = {Maker, MakersEdge}, Out, #{spec := Spec, head := Head}) ->
+    #{
+        head => Head,
+        last_tier => last_tier(Spec),
+        in => [{MakersEdge, Maker}],
+        out => [{Edge, To, Pid, 0} || {Edge, _Behind, To, Pid} <- Out],
+        ledger => undefined,
+        held => [],
+        origin => Origin,
+        behind => maps:from_list([{Edge, Behind} || {Edge, Behind, _To, _Pid} <- Out])
+    }.
 
 head_wiring(#{spec := Spec, other := Other, ledgers := Ledgers}, Pids, Carried) ->
     #{nodes := Nodes, edges := Pairs} = Spec,
@@ -296,7 +415,7 @@ head_wiring(#{spec := Spec, other := Other, ledgers := Ledgers}, Pids, Carried) 
          || {Edge, [], To} <- edges(Spec)
         ],
         ledger => maps:get([], Ledgers, undefined),
-        nodes => [{Name, maps:get(Name, Pids)} || #{name := Name} <- Nodes],
+        nodes => [{Name, maps:get(Name, Pids)} || #{name := Name} <- Nodes, is_map_key(Name, Pids)],
         edges => Pairs,
         switches => [self() | [Other || is_pid(Other)]],
         last_tier => last_tier(Spec)

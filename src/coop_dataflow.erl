@@ -19,7 +19,9 @@
     | shuffle
     | least_loaded
     | {select, part()}
-    | {hash, part()}.
+    | {hash, part()}
+    | consume
+    | {consume, {Initial :: pos_integer(), non_neg_integer(), Replenish :: pos_integer()}}.
 -type edge() :: coop_edges:edge().
 -opaque dataflow() ::
     {broadcast, [edge()]}
@@ -40,6 +42,8 @@ new(random, Named) ->
     {random, list_to_tuple(edges(Named))};
 new(shuffle, Named) ->
     {shuffle, [], edges(Named)};
+new({consume, _Slab}, Named) ->
+    {broadcast, edges(Named)};
 new(least_loaded, _Named) ->
     least_loaded;
 new({select, Part}, Named) ->
@@ -122,6 +126,18 @@ check(_Home, Method) when
     Method =:= random;
     Method =:= shuffle;
     Method =:= least_loaded
+->
+    ok;
+check(_Home, {consume, {Initial, Threshold, Replenish}}) when
+    is_integer(Initial),
+    Initial > 0,
+    is_integer(Threshold),
+    Threshold >= 0,
+    is_integer(Replenish),
+    Replenish > 0,
+    Initial < 1 bsl 31,
+    Threshold < 1 bsl 31,
+    Replenish < 1 bsl 31
 ->
     ok;
 check(Home, {How, Part} = Method) when How =:= select; How =:= hash ->

@@ -8,10 +8,13 @@
 %% in
 -export([add_in/5]).
 -export([drop_in/2]).
+-export([join/5]).
+-export([barred/2]).
 -export([in_size/1]).
 -export([is_in/2]).
 -export([senders/1]).
 -export([owe/3]).
+-export([pay_all/1]).
 %% out
 -export([add_out/4]).
 -export([drop_out/2]).
@@ -26,12 +29,15 @@
 
 -type edge() :: non_neg_integer().
 -type units() :: non_neg_integer().
-%% A registered name of another node is as good to send to as a pid.
--type process() :: pid() | {atom(), node()}.
+%% A registered name of another node is as good to send to as a pid. `workers' are
+%% those of a `consume'.
+-type process() :: pid() | {atom(), node()} | workers.
 -record(edges, {
     %% Edge => {Sender, the sender's number, a quarter of its window}
     in = #{} :: #{edge() => {pid(), edge(), units()}},
     owed = #{} :: #{edge() => units()},
+    %% of nodes made late: the edge whose barriers each of theirs waits for
+    behind = #{} :: #{edge() => edge()},
     %% Edge => {Receiver, Credit}
     out = #{} :: #{edge() => {process(), units() | infinity | closed}},
     %% edges of `out` that have credit
@@ -40,7 +46,7 @@
     last = 0 :: edge()
 }).
 -opaque edges() :: #edges{}.
--export_type([edges/0, edge/0, units/0]).
+-export_type([edges/0, edge/0, units/0, process/0]).
 
 -spec new() -> edges().
 new() ->
@@ -52,12 +58,36 @@ add_in(Edge, Sender, Theirs, Window, Edges = #edges{in = In}) ->
     Edges#edges{in = In#{Edge => {Sender, Theirs, max(1, Window div 4)}}}.
 
 -spec drop_in(edge(), edges()) -> edges().
-drop_in(Edge, Edges = #edges{in = In, owed = Owed}) ->
-    Edges#edges{in = maps:remove(Edge, In), owed = maps:remove(Edge, Owed)}.
+drop_in(Edge, Edges = #edges{in = In, owed = Owed, behind = Behind}) ->
+    Edges#edges{
+        in = maps:remove(Edge, In),
+        owed = maps:remove(Edge, Owed),
+        behind = maps:remove(Edge, Behind)
+    }.
 
+%% @doc An edge from a node made late, on which no barrier comes: while one is
+%% held on `Barred', so is what comes on this one. False from a stranger.
+-spec join(edge(), pid(), Barred :: edge(), units(), edges()) -> {ok, edges()} | false.
+join(Edge, Sender, Barred, Window, Edges = #edges{in = In, behind = Behind}) ->
+    case is_map_key(Barred, In) andalso not is_map_key(Barred, Behind) of
+        true ->
+            Joined = add_in(Edge, Sender, Edge, Window, Edges),
+            {ok, Joined#edges{behind = Behind#{Edge => Barred}}};
+        false ->
+            false
+    end.
+
+%% @doc The edge whose barriers hold back what comes on this one.
+-spec barred(edge(), edges()) -> edge().
+barred(Edge, #edges{behind = Behind}) when map_size(Behind) =:= 0 ->
+    Edge;
+barred(Edge, #edges{behind = Behind}) ->
+    maps:get(Edge, Behind, Edge).
+
+%% @doc How many edges there are on which barriers come.
 -spec in_size(edges()) -> non_neg_integer().
-in_size(#edges{in = In}) ->
-    map_size(In).
+in_size(#edges{in = In, behind = Behind}) ->
+    map_size(In) - map_size(Behind).
 
 -spec is_in(edge(), edges()) -> boolean().
 is_in(Edge, #edges{in = In}) ->
@@ -85,6 +115,17 @@ owe(Edge, Units, Edges = #edges{in = In, owed = Owed}) ->
         #{} ->
             Edges
     end.
+
+%% @doc What is owed to everyone, before the end.
+-spec pay_all(edges()) -> ok.
+pay_all(#edges{in = In, owed = Owed}) ->
+    maps:foreach(
+        fun(Edge, Units) ->
+            {Sender, Theirs, _Quarter} = maps:get(Edge, In),
+            pay(Sender, Theirs, Units)
+        end,
+        Owed
+    ).
 
 pay(Sender, Edge, Units) ->
     Sender ! {'$coop', credit, Edge, Units},

@@ -153,7 +153,9 @@ to_dot(Coop) ->
         {Name, shape(case node(Pid) of Here -> vm; _ -> native end)}
      || {Name, Pid} <- Nodes
     ],
-    dot(Vertices, Edges).
+    %% those by `consume' are many, and none for long
+    Workers = lists:usort([To || {_, To} <- Edges, not lists:keymember(To, 1, Nodes)]),
+    dot(Vertices ++ [{Name, "box3d"} || Name <- Workers], Edges).
 
 shape(vm) -> "ellipse";
 shape(native) -> "box".

@@ -25,11 +25,26 @@
 %% For a node that neither dies of the reason nor finishes what it is at.
 -define(GRACE, 1_000).
 
+%% Numbers of edges made late; a C-node has those below.
+-define(LATE_EDGES, (1 bsl 31)).
+-define(LAST_EDGE, (1 bsl 32 - 2)).
+
+%% Not initialised yet, with what is to follow; at work; not to be.
+-type late() ::
+    {worker, coop_flow:name()}
+    | {started, coop_flow:name(), From :: term(), Maker :: pid(), Out :: [coop_body:target()]}
+    | {wiring, From :: term(), Answer :: term()}
+    | running
+    | withdrawn.
+
 -record(switch, {
     key :: term(),
     body :: coop_body:body(),
     %% nodes that live
     nodes :: #{pid() => atom()},
+    %% of those made late
+    late :: #{pid() => late()},
+    next_edge = ?LATE_EDGES :: coop_edges:edge(),
     %% when the body was restarted, within the period
     restarts = [] :: [integer()]
 }).
@@ -62,7 +77,15 @@ init(Spec, Parent, CNode) ->
                 parent => Head,
                 head => Head,
                 edges => coop_edges:new(),
-                state => #switch{key = Key, body = Body, nodes = by_pid(Body)}
+                state => wire_workers(#switch{
+                    key = Key,
+                    body = Body,
+                    nodes = by_pid(Body),
+                    late = maps:from_list([
+                        {Pid, {worker, Name}}
+                     || {Name, Pids} <- coop_body:workers(Body), Pid <- Pids
+                    ])
+                })
             });
         {error, Reason, Native} ->
             {links, Links} = process_info(self(), links),
@@ -89,6 +112,7 @@ handle_control({'EXIT', Pid, Reason}, Edges, Switch) ->
     #switch{body = #{head := Head, other := Other}, nodes = Nodes} = Switch,
     if
         Pid =:= Head; Pid =:= Other -> {stop, Reason, Switch};
+        is_map_key(Pid, Switch#switch.late) -> late_exit(Pid, Reason, Edges, Switch);
         is_map_key(Pid, Nodes) -> node_exit(Pid, Reason, Edges, Switch);
         true -> unhandled
     end;
@@ -98,11 +122,108 @@ handle_control({'$coop', fell, Pid, Reason}, Edges, Switch) ->
         true -> body_fell(Reason, Edges, Switch);
         false -> unhandled
     end;
-%% of a node made again, which nobody waits for
-handle_control({'$coop', wired, _Pid}, Edges, Switch) ->
-    {ok, Edges, Switch};
+handle_control({'$coop', more, Router, Edge}, Edges, Switch) when is_pid(Router) ->
+    {ok, Edges, more_workers(Router, Edge, Switch)};
+handle_control({'$coop', {Maker, _} = From, {start_node, Node, Out}}, Edges, Switch) when
+    is_pid(Maker)
+->
+    #switch{body = #{spec := Spec}, late = Late} = Switch,
+    Pid = coop_node:spawn_node(Node, Spec),
+    Started = {started, maps:get(name, Node), From, Maker, Out},
+    {ok, Edges, Switch#switch{late = Late#{Pid => Started}}};
+handle_control({'$coop', initialized, Pid, Result}, Edges, Switch = #switch{late = Late}) when
+    is_map_key(Pid, Late)
+->
+    initialized(Result, Pid, Edges, Switch);
+%% of a node made again nobody waits for it
+handle_control({'$coop', wired, Pid}, Edges, Switch = #switch{late = Late}) ->
+    case Late of
+        #{Pid := {wiring, From, Answer}} ->
+            gen:reply(From, Answer),
+            {ok, Edges, Switch#switch{late = Late#{Pid := running}}};
+        #{} ->
+            {ok, Edges, Switch}
+    end;
 handle_control(_Message, _Edges, _Switch) ->
     unhandled.
+
+%%% Nodes made late
+
+%% Those that the co-op starts with.
+wire_workers(Switch = #switch{late = Late}) ->
+    lists:foldl(fun wire_worker/2, Switch, maps:keys(Late)).
+
+wire_worker(Pid, Switch = #switch{body = Body, late = Late}) ->
+    #{Pid := {worker, Name}} = Late,
+    {Out, Switch2} = late_edges(coop_body:out_of(Name, Body), Switch),
+    coop_node:wire(Pid, coop_body:worker_wiring(Name, Out, Body)),
+    Switch2#switch{late = Late#{Pid := running}}.
+
+%% Each has a number of its own, and is behind the one that leads there.
+late_edges(Out, Switch = #switch{next_edge = Next}) ->
+    lists:mapfoldl(
+        fun({Behind, To, Pid}, Acc) ->
+            {Edge, Acc2} = next_edge(Acc),
+            {{Edge, Behind, To, Pid}, Acc2}
+        end,
+        Switch#switch{next_edge = Next},
+        Out
+    ).
+
+next_edge(Switch = #switch{next_edge = ?LAST_EDGE}) ->
+    {?LAST_EDGE, Switch#switch{next_edge = ?LATE_EDGES}};
+next_edge(Switch = #switch{next_edge = Edge}) ->
+    {Edge, Switch#switch{next_edge = Edge + 1}}.
+
+%% They take data as soon as each is initialised.
+more_workers(Router, Edge, Switch = #switch{body = Body, late = Late}) ->
+    #{spec := Spec} = Body,
+    case coop_body:slab(Edge, Body) of
+        {ok, Node = #{name := Name}, N} ->
+            Pids = [coop_node:spawn_node(Node, Spec) || _ <- lists:seq(1, N)],
+            Router ! {'$coop', fresh, Edge, Pids},
+            Switch#switch{
+                late = maps:merge(Late, maps:from_list([{Pid, {worker, Name}} || Pid <- Pids]))
+            };
+        error ->
+            Switch
+    end.
+
+initialized(ok, Pid, Edges, Switch = #switch{late = Late, body = Body}) ->
+    case Late of
+        #{Pid := {worker, _}} ->
+            {ok, Edges, wire_worker(Pid, Switch)};
+        #{Pid := {started, _Name, From, Maker, Out0}} ->
+            #{spec := #{window := Window}} = Body,
+            {Edge, Switch2} = next_edge(Switch),
+            {Out, Switch3} = late_edges(Out0, Switch2),
+            coop_node:wire(Pid, coop_body:late_wiring({Maker, Edge}, Out, Body)),
+            Answer = {ok, Pid, Edge, Window},
+            {ok, Edges, Switch3#switch{late = Late#{Pid := {wiring, From, Answer}}}}
+    end;
+initialized({error, Reason}, Pid, Edges, Switch = #switch{late = Late}) ->
+    case Late of
+        #{Pid := {worker, Name}} ->
+            {stop, {init, Name, Reason}, Switch};
+        #{Pid := {started, Name, From, _, _}} ->
+            gen:reply(From, {error, {init, Name, Reason}}),
+            {ok, Edges, Switch#switch{late = Late#{Pid := withdrawn}}}
+    end.
+
+%% With `normal' it has said good-bye, unless it was killed in its init.
+late_exit(Pid, Reason, Edges, Switch = #switch{late = Late}) ->
+    %% there are many of them, and looking at all links each time would be slow
+    case {is_process_alive(Pid), maps:get(Pid, Late)} of
+        {true, _} ->
+            unhandled;
+        {false, State} when State =:= withdrawn; Reason =:= normal, State =:= running ->
+            {ok, Edges, Switch#switch{late = maps:remove(Pid, Late)}};
+        {false, {started, Name, From, _, _}} ->
+            gen:reply(From, {error, {init, Name, Reason}}),
+            {ok, Edges, Switch#switch{late = maps:remove(Pid, Late)}};
+        {false, _} ->
+            {stop, Reason, Switch#switch{late = maps:remove(Pid, Late)}}
+    end.
 
 node_exit(Pid, Reason, Edges, Switch = #switch{nodes = Nodes}) ->
     {links, Links} = process_info(self(), links),
@@ -124,8 +245,8 @@ is_ours(_Ref, _Switch) ->
     false.
 
 -spec info(#switch{}) -> map().
-info(#switch{nodes = Nodes}) ->
-    #{role => kill_switch, nodes => maps:values(Nodes)}.
+info(#switch{nodes = Nodes, late = Late}) ->
+    #{role => kill_switch, nodes => maps:values(Nodes), late => map_size(Late)}.
 
 -spec get_state(#switch{}) -> map().
 get_state(Switch) ->

@@ -4,7 +4,12 @@
 -behaviour(coop_process).
 
 -export([start_link/3]).
+-export([spawn_node/2]).
 -export([wire/2]).
+%% in a task
+-export([head/0]).
+-export([start_late/1]).
+-export([stop_late/1]).
 -export([init/3]).
 -export([handle_datum/3]).
 -export([handle_barrier/2]).
@@ -22,13 +27,23 @@
     head := pid(),
     last_tier := non_neg_integer(),
     in := [{coop_edges:edge(), pid()}],
-    %% with how many data wait there already
-    out := [{coop_edges:edge(), Name :: atom(), pid(), non_neg_integer()}],
+    %% with how many data wait there already; of a router by `consume' to its
+    %% workers
+    out := [{coop_edges:edge(), Name :: atom(), coop_edges:process(), non_neg_integer()}],
+    workers => coop_workers:workers(),
+    %% of a node made late; its edges out are too, and each is behind one
+    origin => coop_late:origin(),
+    behind => #{coop_edges:edge() => coop_edges:edge()},
+    window => pos_integer(),
     ledger := coop_ledger:ledger() | undefined,
     %% what waited at this node's predecessor
     held := [term()]
 }.
 -export_type([wiring/0]).
+
+-define(HERE, '$coop_node').
+%% what the task has started and stopped in this call, newest first
+-define(LATE, '$coop_late').
 
 -record(node, {
     name :: atom(),
@@ -37,6 +52,8 @@
     state :: term(),
     dataflow :: coop_dataflow:dataflow() | last_tier,
     targets :: #{atom() => coop_edges:edge()},
+    %% nodes that the task has started
+    started = #{} :: #{pid() => coop_edges:edge()},
     receiver :: coop_receiver:receiver()
 }).
 
@@ -45,7 +62,7 @@
 %% which there is nobody left to start for.
 -spec start_link(map(), map(), reference()) -> {ok, pid()} | {error, term()}.
 start_link(Node = #{name := Name}, Spec, Parent) ->
-    Pid = proc_lib:spawn_link(?MODULE, init, [self(), Node, maps:without([nodes, edges], Spec)]),
+    Pid = spawn_node(Node, Spec),
     receive
         {'$coop', initialized, Pid, ok} -> {ok, Pid};
         {'$coop', initialized, Pid, {error, Reason}} -> {error, {init, Name, Reason}};
@@ -53,6 +70,12 @@ start_link(Node = #{name := Name}, Spec, Parent) ->
         {'EXIT', Pid, Reason} -> {error, {init, Name, Reason}};
         {'DOWN', Parent, process, _, Reason} -> {error, Reason}
     end.
+
+%% @doc The same without waiting for the init: the caller hears
+%% `{'$coop', initialized, Pid, ok | {error, Reason}}'.
+-spec spawn_node(map(), map()) -> pid().
+spawn_node(Node, Spec) ->
+    proc_lib:spawn_link(?MODULE, init, [self(), Node, maps:without([nodes, edges], Spec)]).
 
 -spec wire(pid(), wiring()) -> ok.
 wire(Pid, Wiring) ->
@@ -83,19 +106,35 @@ reason(throw, Reason, Stack) -> {{nocatch, Reason}, Stack}.
 run(Switch, Node, State, Spec, Wiring) ->
     #{head := Head, in := In, out := Out, last_tier := LastTier} = Wiring,
     #{name := Name, task := Task, flush := Flush, dataflow := Method} = Node,
-    #{window := Window, receiver := To, tag := Tag, batch := Batch} = Spec,
+    #{receiver := To, tag := Tag, batch := Batch} = Spec,
+    Window = maps:get(window, Wiring, maps:get(window, Spec)),
     Edges1 = lists:foldl(
         fun({Edge, Pid}, Acc) -> coop_edges:add_in(Edge, Pid, Edge, Window, Acc) end,
         coop_edges:new(),
         In
     ),
     Edges2 = lists:foldl(
-        fun({Edge, _Name, Pid, Waiting}, Acc) ->
-            coop_edges:add_out(Edge, Pid, Window - Waiting, Acc)
+        fun
+            ({Edge, _Name, workers, _}, Acc) ->
+                Credit = coop_workers:credit(maps:get(workers, Wiring)),
+                coop_edges:add_out(Edge, workers, Credit, Acc);
+            ({Edge, _Name, Pid, Waiting}, Acc) ->
+                coop_edges:add_out(Edge, Pid, Window - Waiting, Acc)
         end,
         Edges1,
         Out
     ),
+    Behind = maps:get(behind, Wiring, #{}),
+    [
+        Pid ! {'$coop', join, self(), Edge, maps:get(Edge, Behind), Window}
+     || {Edge, _Name, Pid, _} <- Out, is_map_key(Edge, Behind)
+    ],
+    put(?HERE, #{
+        switch => Switch,
+        head => Head,
+        restart => maps:get(restart, Spec),
+        out => [{maps:get(Edge, Behind, Edge), Downstream, Pid} || {Edge, Downstream, Pid, _} <- Out]
+    }),
     {Sink, Receiver, Edges3} =
         case Out of
             [] -> coop_receiver:attach(To, Window, Batch, Edges2);
@@ -109,6 +148,7 @@ run(Switch, Node, State, Spec, Wiring) ->
         ledger => maps:get(ledger, Wiring),
         held => maps:get(held, Wiring),
         edges => Edges3,
+        late => late(Wiring, Out),
         results => coop_results:set_sink(Sink, coop_results:new(Head, Tag, Batch)),
         last_tier => LastTier,
         dead_letter => maps:get(dead_letter, Spec),
@@ -125,6 +165,10 @@ run(Switch, Node, State, Spec, Wiring) ->
         }
     }).
 
+late(#{workers := Workers}, [{Edge, _, workers, _}]) -> coop_late:new(none, {Edge, Workers});
+late(#{origin := Origin}, _Out) -> coop_late:new(Origin, none);
+late(_Wiring, _Out) -> none.
+
 dataflow(_Method, []) -> last_tier;
 dataflow(Method, Out) -> coop_dataflow:new(Method, [{Edge, Name} || {Edge, Name, _, _} <- Out]).
 
@@ -132,15 +176,33 @@ dataflow(Method, Out) -> coop_dataflow:new(Method, [{Edge, Name} || {Edge, Name,
 
 -spec handle_datum(term(), coop_process:env(), #node{}) -> {[coop_process:out()], #node{}}.
 handle_datum(Datum, Env, Node = #node{task = {Module, Function}, state = State}) ->
-    results(Module:Function(State, Datum), Env, Node);
+    with_late(Module:Function(State, Datum), Env, Node);
 handle_datum(Datum, Env, Node = #node{task = Task, state = State}) ->
-    results(Task(State, Datum), Env, Node).
+    with_late(Task(State, Datum), Env, Node).
 
--spec handle_barrier(coop_process:barrier(), #node{}) -> {[coop_process:out()], #node{}}.
+-spec handle_barrier(coop_process:barrier() | last, #node{}) ->
+    {[coop_process:out()], #node{}}.
 handle_barrier(_Barrier, Node = #node{flush = undefined}) ->
     {[], Node};
 handle_barrier(_Barrier, Node = #node{flush = Flush, state = State}) ->
-    results(Flush(State), [], Node).
+    with_late(Flush(State), [], Node).
+
+%% What the task has started is there before its results, and stopped after them.
+with_late(Return, Env, Node) ->
+    case erase(?LATE) of
+        undefined ->
+            results(Return, Env, Node);
+        Late ->
+            Started = [{Edge, Pid} || {start, Edge, Pid, _} <- Late],
+            Known = lists:foldl(
+                fun({Edge, Pid}, Acc) -> Acc#{Pid => Edge} end, Node#node.started, Started
+            ),
+            {Outs, Node2} = results(Return, Env, Node#node{started = Known}),
+            Starts = [Start || Start = {start, _, _, _} <- lists:reverse(Late)],
+            Stopped = [Pid || {stop, Pid} <- Late, is_map_key(Pid, Known)],
+            Stops = [{stop, maps:get(Pid, Known)} || Pid <- Stopped],
+            {Starts ++ Outs ++ Stops, Node2#node{started = maps:without(Stopped, Known)}}
+    end.
 
 results({State, Result}, Env, Node) ->
     route(Result, Env, Node#node{state = State});
@@ -151,23 +213,71 @@ results({State, many, Results}, Env, Node) when is_list(Results) ->
         fun(Result, Acc) -> route(Result, Env, Acc) end, Node#node{state = State}, Results
     ),
     {lists:append(Outs), Node2};
-results({State, to, Named}, Env, Node = #node{targets = Targets}) when is_list(Named) ->
-    Outs = [
-        case Targets of
-            #{Name := Edge} -> {Edge, Env, Result};
-            #{} -> error({not_downstream, Name})
-        end
-     || {Name, Result} <- Named
-    ],
+results({State, to, Named}, Env, Node) when is_list(Named) ->
+    Outs = [{edge_to(Target, Node), Env, Result} || {Target, Result} <- Named],
     {Outs, Node#node{state = State}};
 results(Other, _Env, _Node) ->
     error({bad_return_value, Other}).
+
+edge_to(Pid, #node{started = Started}) when is_map_key(Pid, Started) ->
+    {late, maps:get(Pid, Started)};
+edge_to(Name, #node{targets = Targets}) when is_map_key(Name, Targets) ->
+    maps:get(Name, Targets);
+edge_to(Other, _Node) ->
+    error({not_downstream, Other}).
 
 route(Result, Env, Node = #node{dataflow = last_tier}) ->
     {[{result, Env, Result}], Node};
 route(Result, Env, Node = #node{dataflow = Dataflow}) ->
     {Edges, Dataflow2} = coop_dataflow:route(Result, Dataflow),
     {[{Edge, Env, Result} || Edge <- Edges], Node#node{dataflow = Dataflow2}}.
+
+%%% In a task: what the process knows of itself is in its dictionary, as it is
+%%% with proc_lib, since a task is an ordinary function
+
+-spec head() -> pid().
+head() ->
+    maps:get(head, here()).
+
+-spec start_late(coop_flow:node_spec()) -> {ok, pid()} | {error, term()}.
+start_late(NodeSpec) ->
+    #{switch := Switch, restart := Restart, out := Out} = here(),
+    case {Restart, esp_config:late_node(NodeSpec)} of
+        {none, _} when Out =/= [], element(3, hd(Out)) =:= workers ->
+            {error, {unsupported, consume}};
+        {none, {ok, Node}} ->
+            case coop_process:ask(Switch, {start_node, Node, Out}, infinity) of
+                {ok, Pid, Edge, Window} ->
+                    note({start, Edge, Pid, Window}),
+                    {ok, Pid};
+                {error, _} = Error ->
+                    Error
+            end;
+        {none, {error, _} = Error} ->
+            Error;
+        _ ->
+            {error, {unsupported, restart}}
+    end.
+
+-spec stop_late(pid()) -> ok.
+stop_late(Pid) ->
+    _ = here(),
+    note({stop, Pid}).
+
+note(What) ->
+    Late =
+        case get(?LATE) of
+            undefined -> [];
+            Before -> Before
+        end,
+    put(?LATE, [What | Late]),
+    ok.
+
+here() ->
+    case get(?HERE) of
+        undefined -> error(not_a_task);
+        Here -> Here
+    end.
 
 %%% Control and manners
 

@@ -36,9 +36,20 @@
 -type env() :: [] | #{call => {pid(), term()}, token => term()}.
 -type barrier() :: {Caller :: pid(), Ref :: term()}.
 %% What a datum or a barrier gave: for an edge, for whichever is the least loaded
-%% by then, or for the co-op's receiver.
--type out() :: {coop_edges:edge() | any | result, env(), term()}.
--type entry() :: out() | {barrier, coop_edges:edge(), barrier()} | {flushed, barrier()}.
+%% by then, for a node that the task has started, or for the co-op's receiver.
+-type out() ::
+    {coop_edges:edge() | any | result | {late, coop_edges:edge()}, env(), term()}
+    | {start, coop_edges:edge(), pid(), Window :: pos_integer()}
+    | {stop, coop_edges:edge()}.
+-type entry() ::
+    out()
+    | {barrier, coop_edges:edge(), pid(), barrier()}
+    | {flushed, barrier()}
+    %% of nodes made late: tell them, wait for them, and what is then the end of it
+    | {tell, last | barrier()}
+    | late
+    | passed
+    | good_bye.
 -type control() ::
     {ok, coop_edges:edges(), State :: term()}
     | {sink, coop_results:sink(), coop_edges:edges(), State :: term()}
@@ -47,8 +58,9 @@
 
 %% A datum in the hands of the process; it may crash, which ends the process.
 -callback handle_datum(Datum :: term(), env(), State) -> {[out()], State}.
-%% The barrier, which is passed on after what this gives.
--callback handle_barrier(barrier(), State) -> {[out()], State}.
+%% The barrier, which is passed on after what this gives; or the end of a node that
+%% was made late.
+-callback handle_barrier(barrier() | last, State) -> {[out()], State}.
 %% Any control message that is not handled here.
 -callback handle_control(Message :: term(), coop_edges:edges(), State :: term()) -> control().
 %% Whether a 'DOWN' is about a monitor of ours, or a task's and so data.
@@ -96,6 +108,7 @@
     %% of a body that may be restarted: the datum being worked at, and whether it
     %% came on an edge; how many of those it has taken
     ledger :: coop_ledger:ledger() | undefined,
+    late = none :: none | coop_late:late(),
     hand :: {term(), boolean()} | undefined,
     taken = 0 :: non_neg_integer(),
     logged_at :: integer() | undefined
@@ -119,9 +132,10 @@ enter_loop(Module, Options) ->
         dead_letter = maps:get(dead_letter, Options, none),
         max_queue = maps:get(max_queue, Options, 10_000),
         max_queue_bytes = maps:get(max_queue_bytes, Options, 64 * 1024 * 1024),
-        ledger = maps:get(ledger, Options, undefined)
+        ledger = maps:get(ledger, Options, undefined),
+        late = maps:get(late, Options, none)
     },
-    loop(inherit(maps:get(held, Options, []), P)).
+    loop(inherit(maps:get(held, Options, []), order_workers(P))).
 
 %% @doc A request to any process of a co-op, native or not; exits as gen calls do.
 -spec ask(pid() | undefined, Request :: term(), timeout()) -> Reply :: term().
@@ -226,6 +240,27 @@ accept_ours({'$coop', priority, _Edge, Units, _Env, _Datum} = Item, P) when ?IS_
     P#process{urgent = queue:in(Item, Urgent), queued = N + 1};
 accept_ours({'$coop', credit, Edge, Units}, P = #process{edges = Edges}) when ?IS_UNITS(Units) ->
     send_outbox(granted(Edge, Units, P#process{edges = coop_edges:grant(Edge, Units, Edges)}));
+%% of nodes made late
+accept_ours({'$coop', join, Pid, Edge, Barred, Units} = Message, P) when
+    is_pid(Pid), ?IS_UNITS(Units), is_integer(Edge)
+->
+    case coop_edges:join(Edge, Pid, Barred, Units, P#process.edges) of
+        {ok, Edges} ->
+            P#process{edges = Edges};
+        false ->
+            log_unexpected(P#process.name, Message),
+            P
+    end;
+accept_ours({'$coop', last, _Edge} = Item, P) ->
+    enqueue(Item, P);
+accept_ours({'$coop', passed, Edge}, P = #process{late = Late}) when Late =/= none ->
+    send_outbox(P#process{late = coop_late:passed(Edge, Late)});
+accept_ours({'$coop', done, Edge}, P = #process{late = Late}) when Late =/= none ->
+    late_done(Edge, P);
+accept_ours({'$coop', fresh, Edge, Pids}, P = #process{late = Late}) when
+    Late =/= none, length(Pids) >= 0
+->
+    fresh_workers(Edge, Pids, P);
 %% for those who relay; and what a VM that does has refused in our name
 accept_ours({'$coop', overload, _Edge, _IsOver}, P) ->
     P;
@@ -259,6 +294,8 @@ accept_batch([Datum | Rest], Edge, Units, Env, P) ->
 
 granted(0, Units, P = #process{results = Results}) ->
     P#process{results = coop_results:grant(Units, Results)};
+granted(Edge, Units, P = #process{late = Late}) when Late =/= none ->
+    P#process{late = coop_late:grant(Edge, Units, Late)};
 granted(_Edge, _Units, P) ->
     P.
 
@@ -379,8 +416,9 @@ control(Message, P = #process{module = Module, state = State, edges = Edges}) ->
 
 take({'$coop', Kind, Edge, Units, Env, Datum} = Item, P) when Kind =:= data; Kind =:= priority ->
     #process{held = Held, edges = Edges} = P,
+    Barred = coop_edges:barred(Edge, Edges),
     case Held of
-        #{Edge := Behind} -> P#process{held = Held#{Edge := queue:in(Item, Behind)}};
+        #{Barred := Behind} -> P#process{held = Held#{Barred := queue:in(Item, Behind)}};
         #{} -> datum(Datum, Env, true, P#process{edges = coop_edges:owe(Edge, Units, Edges)})
     end;
 take({waits, Mark, Item}, P = #process{overload = Overload}) ->
@@ -401,6 +439,16 @@ take({'$coop', barrier, Edge, Barrier} = Item, P = #process{held = Held, edges =
                 false -> P
             end
     end;
+take({'$coop', last, Edge} = Item, P = #process{held = Held, edges = Edges}) ->
+    Barred = coop_edges:barred(Edge, Edges),
+    case Held of
+        #{Barred := Behind} ->
+            P#process{held = Held#{Barred := queue:in(Item, Behind)}};
+        #{} when Barred =/= Edge ->
+            P#process{edges = coop_edges:drop_in(Edge, Edges)};
+        #{} ->
+            last(Edge, P)
+    end;
 take({'$coop', flush, Barrier}, P) ->
     %% it counted among what waits
     pass(Barrier, tell_relays(P)).
@@ -413,6 +461,7 @@ datum(Datum, Env, _, P = #process{module = Module, state = State, in = In, ledge
         Class:Reason:Stack ->
             %% what was made before this
             _ = coop_results:pause(P#process.results),
+            {Class, Reason} =:= {exit, normal} andalso good_bye(P),
             erlang:raise(Class, Reason, Stack)
     end;
 datum(Datum, Env, IsCounted, P = #process{module = Module, state = State, in = In}) ->
@@ -440,15 +489,27 @@ barrier(Barrier, P = #process{held = Held, edges = Edges}) ->
         false -> P
     end.
 
-pass(Barrier, P = #process{module = Module, state = State, edges = Edges}) ->
+pass(Barrier, P = #process{module = Module, state = State}) ->
     {Outs, State2} = Module:handle_barrier(Barrier, State),
-    %% Edge 0 leads out of the co-op; the caller's mark follows the results.
-    Marks =
-        case [{barrier, Edge, Barrier} || {Edge, _Pid} <- coop_edges:outs(Edges), Edge > 0] of
-            [] -> [{flushed, Barrier}];
-            Barriers -> Barriers
-        end,
-    emit(Outs ++ Marks, P#process{state = State2}).
+    emit(Outs ++ marks(Barrier, P), P#process{state = State2}).
+
+%% Edge 0 leads out of the co-op; the caller's mark follows the results.
+marks(Barrier, #process{late = none, edges = Edges}) ->
+    marks_on([To || {Edge, _Pid} = To <- coop_edges:outs(Edges), Edge > 0], Barrier);
+marks(Barrier, P = #process{late = Late}) ->
+    [
+        {tell, Barrier},
+        late
+        | case {coop_late:origin(Late), coop_late:workers(Late)} of
+            {none, none} -> marks(Barrier, P#process{late = none});
+            {none, {_Edge, Workers}} -> marks_on(coop_workers:beyond(Workers), Barrier);
+            %% those behind have it from who made this one
+            {_Maker, _} -> [passed]
+        end
+    ].
+
+marks_on([], Barrier) -> [{flushed, Barrier}];
+marks_on(Outs, Barrier) -> [{barrier, Edge, Pid, Barrier} || {Edge, Pid} <- Outs].
 
 %% What waited behind the barrier goes ahead of what came later, edge by edge.
 release(P = #process{held = Held, queue = Queue, queued = N}) ->
@@ -496,8 +557,8 @@ send({result, #{call := From}, Value}, P) ->
     sent(Value, From, done_if_last(P));
 send({result, Env, Value}, P) ->
     send_result(Env, Value, P);
-send({barrier, Edge, Barrier}, P = #process{edges = Edges}) ->
-    coop_edges:receiver(Edge, Edges) ! {'$coop', barrier, Edge, Barrier},
+send({barrier, Edge, Pid, Barrier}, P) ->
+    Pid ! {'$coop', barrier, Edge, Barrier},
     P;
 send({flushed, {Caller, Ref}}, P = #process{last_tier = Total}) ->
     Results = pause(P),
@@ -510,6 +571,40 @@ send({flushed, {Caller, Ref}}, P = #process{last_tier = Total}) ->
         false ->
             {blocked, P#process{results = Results}}
     end;
+send(late, P = #process{late = Late}) ->
+    case coop_late:is_through(Late) of
+        true -> P;
+        false -> blocked
+    end;
+send({tell, What}, P = #process{late = Late}) ->
+    P#process{late = coop_late:tell(What, Late)};
+send({start, Edge, Pid, Window}, P = #process{late = Late}) ->
+    P#process{late = coop_late:start(Edge, Pid, Window, late(Late))};
+send({stop, Edge}, P = #process{late = Late}) ->
+    P#process{late = coop_late:stop(Edge, Late)};
+send({{late, Edge}, Env, Value}, P = #process{late = Late}) ->
+    case coop_late:take(Edge, Late) of
+        {ok, Pid, Late2} ->
+            Pid ! {'$coop', data, Edge, 1, Env, Value},
+            sent(Value, Pid, P#process{late = Late2});
+        full ->
+            blocked;
+        none ->
+            lose(Value, noproc, Env, P)
+    end;
+send(Last, P) when Last =:= passed; Last =:= good_bye ->
+    Results = pause(P),
+    case coop_results:is_empty(Results) of
+        true when Last =:= passed ->
+            {Maker, Edge} = coop_late:origin(P#process.late),
+            Maker ! {'$coop', passed, Edge},
+            P#process{results = Results};
+        true ->
+            good_bye(P),
+            terminate(normal, P#process{results = Results});
+        false ->
+            {blocked, P#process{results = Results}}
+    end;
 send({any, Env, Value}, P = #process{edges = Edges}) ->
     case coop_edges:least_loaded(Edges) of
         {ok, Edge, Edges2} -> send({Edge, Env, Value}, P#process{edges = Edges2});
@@ -517,6 +612,8 @@ send({any, Env, Value}, P = #process{edges = Edges}) ->
     end;
 send({Edge, Env, Value}, P = #process{edges = Edges}) ->
     case coop_edges:take(Edge, Edges) of
+        {ok, workers, Edges2} ->
+            send_to_worker(Edge, Env, Value, P#process{edges = Edges2});
         {ok, Pid, Edges2} ->
             _ = deliver(Pid, {'$coop', data, Edge, 1, Env, Value}, Edge, P),
             sent(Value, Pid, P#process{edges = Edges2});
@@ -533,6 +630,83 @@ send_result(Env, Value, P = #process{edges = Edges}) ->
         lost -> lose(coop_results:tagged(Value, Results), noproc, done_if_last(P));
         {none, _, _} -> sent(Value, none, done_if_last(P));
         {To, Edges2, Results2} -> sent(Value, To, P#process{edges = Edges2, results = Results2})
+    end.
+
+%%% Nodes made late
+
+late(none) -> coop_late:new(none, none);
+late(Late) -> Late.
+
+send_to_worker(Edge, Env, Value, P = #process{late = Late}) ->
+    {Edge, Workers} = coop_late:workers(Late),
+    {Pid, Workers2} = coop_workers:take(Workers),
+    Pid ! {'$coop', data, Edge, 0, Env, Value},
+    Pid ! {'$coop', last, Edge},
+    order_workers(sent(Value, Pid, P#process{late = coop_late:set_workers({Edge, Workers2}, Late)})).
+
+order_workers(P = #process{late = none}) ->
+    P;
+order_workers(P = #process{late = Late}) ->
+    case coop_late:workers(Late) of
+        none ->
+            P;
+        {Edge, Workers} ->
+            case coop_workers:order(Workers) of
+                {Supplier, Workers2} ->
+                    Supplier ! {'$coop', more, self(), Edge},
+                    P#process{late = coop_late:set_workers({Edge, Workers2}, Late)};
+                enough ->
+                    P
+            end
+    end.
+
+fresh_workers(Edge, Pids, P = #process{late = Late}) ->
+    case coop_late:workers(Late) of
+        {Edge, Workers} ->
+            Workers2 = coop_workers:add(Pids, Workers),
+            order_workers(more_credit(Edge, Workers, coop_late:set_workers({Edge, Workers2}, Late), P));
+        _ ->
+            P
+    end.
+
+late_done(Edge, P = #process{late = Late, dropped = Dropped}) ->
+    case {coop_late:done(Edge, Late), coop_late:workers(Late)} of
+        {{_, Late2}, {Edge, Workers}} ->
+            more_credit(Edge, Workers, Late2, P);
+        {{Lost, Late2}, _} ->
+            send_outbox(P#process{late = Late2, dropped = Dropped + Lost})
+    end.
+
+more_credit(Edge, Workers, Late, P = #process{edges = Edges}) ->
+    {Edge, Workers2} = coop_late:workers(Late),
+    More = coop_workers:credit(Workers2) - coop_workers:credit(Workers),
+    send_outbox(P#process{late = Late, edges = coop_edges:grant(Edge, More, Edges)}).
+
+%% Nothing more comes to a node that was made late: after its flush, and the end
+%% of those that it has started, it ends.
+last(Edge, P = #process{late = Late, module = Module, state = State}) when Late =/= none ->
+    case coop_late:origin(Late) of
+        {_Maker, Edge} ->
+            {Outs, State2} = Module:handle_barrier(last, State),
+            emit(Outs ++ [{tell, last}, late, good_bye], P#process{state = State2});
+        _ ->
+            P
+    end;
+last(_Edge, P) ->
+    P.
+
+%% Behind all that it has sent.
+good_bye(#process{late = none}) ->
+    ok;
+good_bye(#process{late = Late, edges = Edges}) ->
+    case coop_late:origin(Late) of
+        none ->
+            ok;
+        {Maker, MakersEdge} ->
+            coop_edges:pay_all(Edges),
+            [Pid ! {'$coop', last, Edge} || {Edge, Pid} <- coop_edges:outs(Edges), Edge > 0],
+            Maker ! {'$coop', done, MakersEdge},
+            ok
     end.
 
 %% What waits to fill a batch goes out.
@@ -660,7 +834,10 @@ info(P = #process{module = Module, state = State, edges = Edges}) ->
         status => P#process.status,
         blocked => P#process.outbox =/= [] orelse not coop_edges:has_credit(Edges)
     },
-    maps:merge(Info, maps:merge(overload_info(P), Module:info(State))).
+    maps:merge(maps:merge(Info, late_info(P)), maps:merge(overload_info(P), Module:info(State))).
+
+late_info(#process{late = none}) -> #{};
+late_info(#process{late = Late}) -> coop_late:info(Late).
 
 overload_info(#process{head = Head}) when Head =/= self() -> #{};
 overload_info(#process{overload = Overload, overloaded = N}) ->

@@ -4,6 +4,7 @@
 
 -export([coop/1]).
 -export([spec/2]).
+-export([late_node/1]).
 -export([wire_spec/1]).
 -export([c_node/1]).
 
@@ -36,6 +37,10 @@
 -export_type([coop_options/0, c_node_options/0, error/0]).
 
 %%% coop:start_link/2
+
+%% Workers of a `consume' without numbers of its own: at first, with so many left
+%% more, so many more.
+-define(SLAB, {64, 32, 32}).
 
 %% What is known, and will be answered by a later release.
 -define(NOT_YET, [instances, dataflow, stand_in]).
@@ -152,7 +157,8 @@ receiver(Other) ->
 -spec spec(coop_flow:template(), coop_options()) ->
     {ok, coop_body:spec(), [{atom(), coop_flow:plugin()}]} | error().
 spec(Template, Options) ->
-    try lists:map(fun node_spec/1, coop_flow:nodes(Template)) of
+    Edges = coop_flow:edges(Template),
+    try workers(lists:map(fun node_spec/1, coop_flow:nodes(Template)), Edges, Options) of
         Nodes ->
             Common = maps:with(
                 [
@@ -176,9 +182,47 @@ spec(Template, Options) ->
             {ok,
                 Common#{
                     nodes => [maps:remove(source, Node) || Node <- Nodes],
-                    edges => coop_flow:edges(Template)
+                    edges => Edges
                 },
                 Plugins}
+    catch
+        throw:{?MODULE, Reason} -> {error, Reason}
+    end.
+
+%% A router by `consume' has one kind of worker, which has no other use; it is
+%% told so.
+workers(Nodes, Edges, Options) ->
+    Routers = [Name || #{name := Name, dataflow := {consume, _}} <- Nodes],
+    Routers =:= [] orelse maps:get(restart, Options) =:= none orelse
+        throw({?MODULE, {unsupported, restart}}),
+    UsedBy = maps:from_list([{worker(Name, Routers, Edges), Name} || Name <- Routers]),
+    [
+        case UsedBy of
+            #{Name := Router} -> Node#{used_by => Router};
+            #{} -> Node
+        end
+     || Node = #{name := Name} <- Nodes
+    ].
+
+worker(Router, Routers, Edges) ->
+    case [To || {From, To} <- Edges, From =:= Router] of
+        [Worker] ->
+            [From || {From, To} <- Edges, To =:= Worker] =:= [Router] orelse
+                fail(Worker, {consume_needs, one_upstream}),
+            lists:member(Worker, Routers) andalso fail(Worker, {consume_needs, other_dataflow}),
+            Worker;
+        _ ->
+            fail(Router, {consume_needs, one_downstream})
+    end.
+
+%% @doc A node that an Erlang task starts, on its own VM.
+-spec late_node(coop_flow:node_spec()) -> {ok, map()} | {error, term()}.
+late_node(NodeSpec) ->
+    try maps:remove(source, node_spec(NodeSpec)) of
+        #{name := Name, home := native} -> {error, {bad_node, Name, {other_home, native}}};
+        #{name := Name, dataflow := {consume, _}} ->
+            {error, {bad_node, Name, {consume_needs, one_downstream}}};
+        Node -> {ok, Node}
     catch
         throw:{?MODULE, Reason} -> {error, Reason}
     end.
@@ -230,17 +274,22 @@ task_option(init, {Module, Function, Args} = Init) when
 task_option(flush, Fun) when is_function(Fun, 1) ->
     {ok, Fun};
 task_option(dataflow, Method) ->
-    checked(Method, coop_dataflow:check(vm, Method));
+    dataflow(vm, Method);
 task_option(_Key, _Value) ->
     bad.
 
 native_option(args, Args) -> {ok, Args};
 native_option(stack, Size) when is_integer(Size), Size > 0 -> {ok, Size};
-native_option(dataflow, Method) -> checked(Method, coop_dataflow:check(native, Method));
+native_option(dataflow, Method) -> dataflow(native, Method);
 native_option(_Key, _Value) -> bad.
 
-checked(Value, ok) -> {ok, Value};
-checked(_Value, {error, _} = Error) -> Error.
+dataflow(Home, consume) ->
+    dataflow(Home, {consume, ?SLAB});
+dataflow(Home, Method) ->
+    case coop_dataflow:check(Home, Method) of
+        ok -> {ok, Method};
+        {error, _} = Error -> Error
+    end.
 
 plugin(_Name, Plugin) when is_atom(Plugin) -> Plugin;
 plugin(_Name, {App, Plugin}) when is_atom(App), is_atom(Plugin) -> Plugin;
@@ -261,6 +310,8 @@ fail(Name, Cause) ->
 wire_spec(Spec = #{nodes := Nodes}) ->
     Spec#{nodes := lists:map(fun wire_node/1, Nodes)}.
 
+wire_node(#{name := Name, home := vm, dataflow := {consume, _} = Dataflow}) ->
+    #{name => Name, home => vm, dataflow => Dataflow};
 wire_node(#{name := Name, home := vm}) -> #{name => Name, home => vm, dataflow => broadcast};
 wire_node(Node) -> Node.
 

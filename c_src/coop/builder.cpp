@@ -1,12 +1,17 @@
 #include "coop/builder.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace esp::coop {
 
 namespace {
 
 const atom ok("ok"), error_("error");
+
+// What a worker may have underway to one node: it gives a few results, and
+// there are many of them.
+constexpr std::uint64_t worker_window = 4;
 
 term list_of(const edge_counts& counts) {
   std::vector<term> all;
@@ -20,6 +25,7 @@ term list_of(const edge_counts& counts) {
 
 void builder::begin(node::process& maker, const pid& parent) {
   parent_ = parent;
+  group_leader_ = maker.leader();
   if (spec_.name != atom())
     if (const auto taken = home_.whereis(spec_.name))
       return fail(term::tuple({atom("already_started"), taken->pid()}));
@@ -27,35 +33,55 @@ void builder::begin(node::process& maker, const pid& parent) {
   watch(maker, *switch_, atom("kill_switch"));
   places_.resize(spec_.nodes.size());
   std::vector<member_ptr> members;
+  left_ = 0;
   for (std::size_t i = 0; i < spec_.nodes.size(); ++i)
     if (spec_.nodes[i].is_native)
-      members.push_back(spawn_node(i, maker, parent));
-  switch_->take_care_of(members);
+      spawn_first(i, members);
+  switch_->take_care_of(std::move(members));
   switch_->set_parent(parent);
   switch_->set_origin(
       {term::tuple({atom("coop_kill_switch"), atom("init"), term::integer(1)}),
        {parent}});
   of_parent_ = maker.monitor(parent, parent.node);
-  left_ = members.size();
   for (std::size_t i = 0; i < places_.size(); ++i)
-    if (places_[i].here)
-      initialise(i, maker);
+    initialise(i, maker);
 }
 
-member_ptr builder::spawn_node(std::size_t i, const node::process& maker,
-                               const pid& parent) {
+builder::node_ptr builder::spawn_node(std::size_t i) {
   const auto& n = spec_.nodes[i];
-  auto& here = places_[i].here = home_.spawn<coop_node>(n, limits_);
-  places_[i].p = here->pid();
+  auto here = home_.spawn<coop_node>(n, limits_);
   here->set_origin({term::tuple({n.plugin_name, n.task_name, term::integer(2)}),
-                    {switch_->pid(), parent}});
+                    {switch_->pid(), parent_}});
   here->set_parent(switch_->pid());
-  if (maker.leader() != home_.default_leader())
-    here->receive_leader(maker.leader());
-  here->join(switch_);
+  if (group_leader_ != home_.default_leader())
+    here->receive_leader(group_leader_);
+  here->join(switch_, n.used_by.has_value());
   if (spec_.restart)
     here->keep_lane();
   return here;
+}
+
+builder::node_ptr builder::spawn_worker(std::size_t i) {
+  auto w = spawn_node(i);
+  if (!switch_->adopt(w))
+    w->withdraw();
+  return w;
+}
+
+void builder::spawn_first(std::size_t i, std::vector<member_ptr>& members) {
+  auto& at = places_[i];
+  if (const auto router = spec_.nodes[i].used_by) {
+    const std::size_t n = spec_.nodes[*router].how.workers.initial;
+    for (left_ += n; at.workers.size() < n;) {
+      at.workers.push_back(spawn_worker(i));
+      at.fresh.push_back(at.workers.back()->pid());
+    }
+    return;
+  }
+  ++left_;
+  at.here = spawn_node(i);
+  at.p = at.here->pid();
+  members.push_back(at.here);
 }
 
 void builder::watch(node::process& maker, const node::process& p, atom name) {
@@ -63,16 +89,24 @@ void builder::watch(node::process& maker, const node::process& p, atom name) {
 }
 
 void builder::initialise(std::size_t i, node::process& maker) {
-  const atom name = spec_.nodes[i].name;
-  watch(maker, *places_[i].here, name);
-  places_[i].here->initialise(
-      spec_.nodes[i].args, [to = node::process_ptr(&maker),
-                            who = places_[i].p](std::optional<term> reason) {
-        static const atom tag("$init");
-        to->deliver(reason ? term::tuple({tag, who, *reason})
-                           : term::tuple({tag, who}),
-                    std::nullopt);
-      });
+  if (places_[i].here)
+    initialise(i, places_[i].here, maker);
+  for (const auto& w : places_[i].workers)
+    initialise(i, w, maker);
+}
+
+void builder::initialise(std::size_t i, const node_ptr& n,
+                         node::process& maker) {
+  watch(maker, *n, spec_.nodes[i].name);
+  n->initialise(spec_.nodes[i].args, [to = node::process_ptr(&maker),
+                                      who = n->pid(),
+                                      i](std::optional<term> reason) {
+    static const atom tag("$init");
+    const term index = term::integer(static_cast<std::int64_t>(i));
+    to->deliver(reason ? term::tuple({tag, who, index, *reason})
+                       : term::tuple({tag, who, index}),
+                std::nullopt);
+  });
 }
 
 // The first node that fails, or ends, or the parent's end, is the failure of
@@ -95,15 +129,13 @@ void builder::hear(node::process& maker, const term& t) {
   }
   // Late, or of a node whose successor is being made.
   const auto who = t.element(1).as_pid();
-  const auto at =
-      std::find_if(places_.begin(), places_.end(), [&](const place& p) {
-        return p.here && who && p.p == *who;
-      });
-  if (failure_ || at == places_.end())
+  const auto i =
+      static_cast<std::size_t>(t.element(2).as_integer().value_or(-1));
+  if (failure_ || !who || i >= places_.size()
+      || (!spec_.nodes[i].used_by && places_[i].p != *who))
     return;
-  if (t.arity() == 3)
-    fail(about(spec_.nodes[static_cast<std::size_t>(at - places_.begin())].name,
-               t.element(2)));
+  if (t.arity() == 4)
+    fail(about(spec_.nodes[i].name, t.element(3)));
   else if (--left_ == 0 && !head_ && spec_.head_is_native())
     make_head(maker);
 }
@@ -135,14 +167,17 @@ void builder::fail(const term& reason) {
     switch_->end(shutdown);
   if (head_)
     head_->end(shutdown);
-  for (const auto& p : places_)
+  for (const auto& p : places_) {
     if (p.here)
       p.here->end(shutdown);
+    for (const auto& w : p.workers)
+      w->end(shutdown);
+  }
 }
 
 pid builder::start(std::shared_ptr<builder> self, const pid& parent) {
   switches_ = {switch_->pid()};
-  if (spec_.restart)
+  if (spec_.restart || has_workers())
     switch_->keep(std::move(self));
   connect(head_->pid(), parent);
   return head_->pid();
@@ -159,7 +194,19 @@ term builder::prepared(std::shared_ptr<builder> self, const pid& other_switch) {
   return term::map(
       {{atom("switch"), switch_->pid()},
        {atom("head"), head_ ? term(head_->pid()) : term(atom("undefined"))},
-       {atom("nodes"), term::list(nodes)}});
+       {atom("nodes"), term::list(nodes)},
+       {atom("workers"), workers_here()}});
+}
+
+term builder::workers_here() const {
+  std::vector<term> all;
+  for (std::size_t i = 0; i < places_.size(); ++i)
+    if (!places_[i].workers.empty())
+      all.push_back(
+          term::tuple({spec_.nodes[i].name,
+                       term::list(std::vector<term>(places_[i].fresh.begin(),
+                                                    places_[i].fresh.end()))}));
+  return term::list(all);
 }
 
 term builder::wire(const term& pids, const term& parent) {
@@ -170,24 +217,12 @@ term builder::wire(const term& pids, const term& parent) {
       pids.get("head") ? pids.get("head")->as_pid() : std::nullopt;
   const auto other =
       pids.get("switch") ? pids.get("switch")->as_pid() : std::nullopt;
-  const auto nodes =
-      pids.get("nodes") ? pids.get("nodes")->as_list() : std::nullopt;
   const auto parent_pid = parent.as_pid();
-  if (!head_pid || !other || !nodes || !parent_pid)
+  if (!head_pid || !other || !parent_pid)
     return bad("pids");
-  for (const term& n : *nodes) {
-    const auto pair = n.elements();
-    const auto name = pair.size() == 2 ? pair[0].as_atom() : std::nullopt;
-    const auto p = pair.size() == 2 ? pair[1].as_pid() : std::nullopt;
-    if (!name || !p)
-      return bad("nodes");
-    for (std::size_t i = 0; i < places_.size(); ++i)
-      if (spec_.nodes[i].name == *name)
-        places_[i].p = *p;
-  }
-  for (const auto& p : places_)
-    if (p.p.creation == 0)
-      return bad("nodes");
+  if (auto wrong = read_pids(pids))
+    return *wrong;
+  other_switch_ = *other;
   if (!is_again_) {
     switches_ = {switch_->pid(), *other};
     connect(*head_pid, *parent_pid);
@@ -210,6 +245,123 @@ term builder::wire(const term& pids, const term& parent) {
   connect_nodes(*head_pid);
   connect_head(restart{after[0], {count(after[1]), count(after[2])}, named()});
   return ok;
+}
+
+// Of both homes: `nodes`, and the first workers of those by `consume`.
+std::optional<term> builder::read_pids(const term& pids) {
+  const auto bad =
+      term::tuple({error_, term::tuple({atom("bad_wire"), atom("nodes")})});
+  const auto nodes = pids.get("nodes").value_or(term()).as_list();
+  const auto workers = pids.get("workers").value_or(term::list({})).as_list();
+  if (!nodes || !workers)
+    return bad;
+  const auto for_each = [&](const std::vector<term>& all, auto&& take) {
+    return std::all_of(all.begin(), all.end(), [&](const term& one) {
+      const auto pair = one.elements();
+      const auto name = pair.size() == 2 ? pair[0].as_atom() : std::nullopt;
+      for (std::size_t i = 0; name && i < places_.size(); ++i)
+        if (spec_.nodes[i].name == *name)
+          return take(places_[i], pair[1]);
+      return false;
+    });
+  };
+  const bool is_good =
+      for_each(*nodes,
+               [](place& at, const term& t) {
+                 const auto p = t.as_pid();
+                 at.p = p.value_or(pid());
+                 return p.has_value();
+               })
+      && for_each(*workers, [](place& at, const term& t) {
+           const auto list = t.as_list();
+           at.fresh.clear();
+           for (const term& w : list.value_or(std::vector<term>()))
+             at.fresh.push_back(w.as_pid().value_or(pid()));
+           return list.has_value();
+         });
+  for (std::size_t i = 0; i < places_.size(); ++i)
+    if (spec_.nodes[i].used_by ? places_[i].fresh.empty()
+                               : places_[i].p.creation == 0)
+      return bad;
+  return is_good ? std::nullopt : std::optional<term>(bad);
+}
+
+// ---- Workers --------------------------------------------------------------
+
+bool builder::has_workers() const {
+  return std::any_of(
+      spec_.nodes.begin(), spec_.nodes.end(),
+      [](const node_spec& n) { return n.is_native && n.used_by; });
+}
+
+// Nothing that this looks at changes once the co-op is wired: each worker wires
+// itself, on its own fiber, when it is initialised.
+std::vector<term> builder::more_workers(std::shared_ptr<builder> self,
+                                        std::uint32_t edge) {
+  std::vector<term> made;
+  if (edge > spec_.edges.size())
+    return made;
+  const auto [router, i] = spec_.edges[edge - 1];
+  if (!spec_.nodes[i].is_native || spec_.nodes[i].used_by != router)
+    return made;
+  for (auto n = spec_.nodes[router].how.workers.replenish; n > 0; --n) {
+    const auto w = spawn_worker(i);
+    made.emplace_back(w->pid());
+    w->initialise(spec_.nodes[i].args, [self, i, node = w.get()](
+                                           std::optional<term> reason) {
+      static const atom init("init");
+      if (reason)
+        node->end(term::tuple({init, self->spec_.nodes[i].name, *reason}));
+      else
+        node->wire(self->worker_wiring(i));
+    });
+  }
+  return made;
+}
+
+std::unique_ptr<wiring> builder::worker_wiring(std::size_t i) const {
+  auto w = base_wiring(head_pid_);
+  const std::size_t router = *spec_.nodes[i].used_by;
+  for (std::size_t k = 0; k < spec_.edges.size(); ++k) {
+    const auto [from, to] = spec_.edges[k];
+    if (from == router) {
+      in_edge in;
+      in.number = in.sender_number = static_cast<std::uint32_t>(k + 1);
+      w->origin = late_origin{places_[router].p, in.number};
+      w->in.push_back(std::move(in));
+    }
+    if (from != i)
+      continue;
+    out_edge e;
+    e.number = e.own_number = switch_->next_edge();
+    e.behind = static_cast<std::uint32_t>(k + 1);
+    e.window = std::min<std::uint64_t>(spec_.window, worker_window);
+    e.target = spec_.nodes[to].name;
+    e.to = places_[to].p;
+    e.here = places_[to].here;
+    w->out.push_back(std::move(e));
+  }
+  const auto& how = spec_.nodes[i].how;
+  if (w->out.empty()) {
+    w->receiver = spec_.receiver;
+    w->window = std::min<std::uint64_t>(spec_.window, worker_window);
+  } else if (how.how != dataflow::method::broadcast) {
+    w->how = std::make_unique<dispatch>(how, w->out, switch_->next_edge());
+  }
+  return w;
+}
+
+worker_pool builder::pool_of(std::size_t router, std::size_t worker) const {
+  worker_pool p;
+  p.threshold = spec_.nodes[router].how.workers.threshold;
+  p.most = spec_.window;
+  p.supplier = spec_.nodes[worker].is_native ? switch_->pid() : other_switch_;
+  p.fresh.assign(places_[worker].fresh.begin(), places_[worker].fresh.end());
+  for (std::size_t k = 0; k < spec_.edges.size(); ++k)
+    if (spec_.edges[k].first == worker)
+      p.beyond.push_back({static_cast<std::uint32_t>(k + 1),
+                          places_[spec_.edges[k].second].p});
+  return p;
 }
 
 // ---- Once more ------------------------------------------------------------
@@ -244,14 +396,13 @@ void builder::begin_again(kill_switch& maker) {
     for (const node::message* m = lane.front(); m != nullptr; m = m->next)
       if (m->edge != node::no_edge)
         ++carried_[m->edge];
+  left_ = 0;
   for (std::size_t i = 0; i < spec_.nodes.size(); ++i)
     if (spec_.nodes[i].is_native)
-      members.push_back(spawn_node(i, maker, parent_));
-  left_ = members.size();
+      spawn_first(i, members);
   maker.take_care_of(std::move(members));
   for (std::size_t i = 0; i < places_.size(); ++i)
-    if (places_[i].here)
-      initialise(i, maker);
+    initialise(i, maker);
 }
 
 term builder::rebuilt(losses l) const {
@@ -303,6 +454,7 @@ builder::link_between(std::uint32_t number, member_ptr from, member_ptr to) {
 // head to the entry nodes follow.
 void builder::connect(const pid& head_pid, const pid& parent) {
   limits_.beyond->set_head(head_pid);
+  head_pid_ = head_pid;
   connect_nodes(head_pid);
   if (spec_.restart)
     switch_->limit_restarts(*spec_.restart);
@@ -337,15 +489,19 @@ void builder::connect(const pid& head_pid, const pid& parent) {
 std::vector<std::pair<atom, pid>> builder::named() const {
   std::vector<std::pair<atom, pid>> nodes;
   for (std::size_t i = 0; i < places_.size(); ++i)
-    nodes.emplace_back(spec_.nodes[i].name, places_[i].p);
+    if (!spec_.nodes[i].used_by)
+      nodes.emplace_back(spec_.nodes[i].name, places_[i].p);
   return nodes;
 }
 
 void builder::connect_nodes(const pid& head_pid) {
   links_.assign(spec_.edges.size() + spec_.entries().size(), nullptr);
-  for (std::size_t i = 0; i < places_.size(); ++i)
+  for (std::size_t i = 0; i < places_.size(); ++i) {
     if (places_[i].here)
       connect_node(i, head_pid);
+    for (const auto& w : std::exchange(places_[i].workers, {}))
+      w->wire(worker_wiring(i));
+  }
 }
 
 // Last: from then on data come.
@@ -386,12 +542,21 @@ void builder::connect_node(std::size_t i, const pid& head_pid) {
   for (std::size_t k = 0; k < spec_.edges.size(); ++k) {
     const auto number = static_cast<std::uint32_t>(k + 1);
     const auto [from, to] = spec_.edges[k];
-    if (to == i)
-      add_in(number, places_[from].here, places_[from].p);
+    if (to == i) {
+      // In its workers' stead a router passes barriers on.
+      const std::size_t sender = spec_.nodes[from].used_by.value_or(from);
+      add_in(number, places_[sender].here, places_[sender].p);
+    }
     if (from != i)
       continue;
     out_edge e;
     e.number = e.own_number = number;
+    if (spec_.nodes[to].used_by) {
+      e.target = spec_.nodes[to].name;
+      w->pool = pool_of(i, to);
+      w->out.push_back(std::move(e));
+      continue;
+    }
     e.window = spec_.window;
     e.sent = carried_[number];
     e.target = spec_.nodes[to].name;
@@ -409,7 +574,8 @@ void builder::connect_node(std::size_t i, const pid& head_pid) {
   const auto& how = spec_.nodes[i].how;
   if (w->out.empty())
     w->receiver = spec_.receiver;
-  else if (how.how != dataflow::method::broadcast)
+  else if (how.how != dataflow::method::broadcast
+           && how.how != dataflow::method::consume)
     w->how = std::make_unique<dispatch>(how, w->out, here->number());
   if (is_again_)
     w->left = std::move(waiting_[i]);

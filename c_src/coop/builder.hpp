@@ -35,6 +35,11 @@ public:
     return failure_ ? watched_.empty() : left_ == 0;
   }
   const std::optional<term>& failure() const noexcept { return failure_; }
+  // Whether the kill switch has to make workers while the co-op runs.
+  bool has_workers() const;
+  // By it: those of the router that has that edge, their pids.
+  std::vector<term> more_workers(std::shared_ptr<builder> self,
+                                 std::uint32_t edge);
 
   // The co-op is all here: wires it, links the head to `parent`.
   pid start(std::shared_ptr<builder> self, const pid& parent);
@@ -62,19 +67,29 @@ public:
   term rebuilt(losses l) const;
 
 private:
+  using node_ptr = boost::intrusive_ptr<coop_node>;
+  // Of a node by `consume`: its first workers.
   struct place {
     pid p;
-    boost::intrusive_ptr<coop_node> here; // null: in another home
+    node_ptr here; // null: in another home
+    std::vector<node_ptr> workers;
+    std::vector<pid> fresh;
   };
 
-  member_ptr spawn_node(std::size_t i, const node::process& maker,
-                        const pid& parent);
+  node_ptr spawn_node(std::size_t i);
+  node_ptr spawn_worker(std::size_t i);
+  void spawn_first(std::size_t i, std::vector<member_ptr>& members);
   void watch(node::process& maker, const node::process& p, atom name);
   void initialise(std::size_t i, node::process& maker);
+  void initialise(std::size_t i, const node_ptr& n, node::process& maker);
   void make_head(node::process& maker);
   void connect(const pid& head_pid, const pid& parent);
   void connect_nodes(const pid& head_pid);
   void connect_node(std::size_t i, const pid& head_pid);
+  std::unique_ptr<wiring> worker_wiring(std::size_t i) const;
+  worker_pool pool_of(std::size_t router, std::size_t worker) const;
+  std::optional<term> read_pids(const term& pids);
+  term workers_here() const;
   void connect_head(std::optional<restart> after);
   std::vector<std::pair<atom, pid>> named() const;
   std::unique_ptr<wiring> base_wiring(const pid& head_pid) const;
@@ -89,7 +104,7 @@ private:
   std::vector<place> places_;                           // as spec_.nodes
   std::vector<boost::intrusive_ptr<local_link>> links_; // by edge number - 1
   std::vector<pid> switches_;
-  pid leader_;
+  pid leader_, other_switch_, head_pid_, group_leader_;
   bool is_again_ = false;
   std::vector<node::message_list> waiting_; // as spec_.nodes: of their lanes
   edge_counts carried_;                     // how many of those, or on the VM

@@ -3,9 +3,12 @@
 #include "esp/process.hpp"
 
 #include "coop/emitter.hpp"
+#include "coop/kill_switch.hpp"
 #include "node/spawned.hpp"
 #include "otp/crash_report.hpp"
 
+#include <atomic>
+#include <memory>
 #include <stdexcept>
 #include <utility>
 
@@ -66,6 +69,51 @@ void coop_node::handle_request(node::message& m) {
   if (state_ != nullptr || reason)
     i->done(reason);
   // Else it was told to end meanwhile, and who waits hears of that.
+}
+
+result<esp::pid> coop_node::start_node(std::string_view name,
+                                       std::string_view task, term args) {
+  if (keeps_lane())
+    return {errc::refused, "the co-op has restart => body"};
+  if (is_router())
+    return {errc::refused, "a router by consume starts no other nodes"};
+  node_spec s;
+  s.task = {task_.from, task_.from->find(task)};
+  if (s.task.entry == nullptr)
+    return {errc::not_found, "no task " + std::string(task)};
+  s.name = atom(name);
+  s.plugin_name = plugin_name_;
+  s.task_name = atom(task);
+  s.stack = s.task.entry->options.stack;
+  const auto node = home().spawn<coop_node>(s, limits());
+  node->set_origin({term::tuple({plugin_name_, s.task_name, term::integer(2)}),
+                    {switch_->pid(), pid()}});
+  node->set_parent(switch_->pid());
+  node->receive_leader(leader());
+  node->join(switch_, true);
+  if (!switch_->adopt(node)) {
+    node->withdraw();
+    check_exit();
+    return {errc::noproc, "the co-op ends"};
+  }
+  struct outcome {
+    std::atomic<bool> is_there{false};
+    std::optional<term> failure;
+  };
+  const auto o = std::make_shared<outcome>();
+  node->initialise(std::move(args), [o, me = node::process_ptr(this)](
+                                        std::optional<term> reason) {
+    o->failure = std::move(reason);
+    o->is_there.store(true, std::memory_order_release);
+    me->kick();
+  });
+  block([&] { return o->is_there.load(std::memory_order_acquire); });
+  if (o->failure) {
+    node->withdraw();
+    return {errc::refused, o->failure->to_string(1'000)};
+  }
+  add_late(node);
+  return node->pid();
 }
 
 bool coop_node::take(datum& d) {
@@ -170,6 +218,37 @@ void outlet::emit_datum(datum d) {
 void outlet::emit_datum_to(std::string_view node, datum d) {
   if (!static_cast<coop::emitter*>(node_)->emit_to(node, std::move(d)))
     throw std::invalid_argument("no downstream node " + std::string(node));
+}
+
+void outlet::emit_datum_to(const pid& node, datum d) {
+  if (!static_cast<coop::emitter*>(node_)->emit_to(node, std::move(d)))
+    throw std::invalid_argument("no node of its own: "
+                                + term(node).to_string());
+}
+
+namespace {
+
+coop::coop_node& this_node_of_a_coop() {
+  auto* const me = dynamic_cast<coop::coop_node*>(node::process::current());
+  if (me == nullptr)
+    throw std::logic_error("esp: called off a co-op node's task");
+  me->check_exit();
+  return *me;
+}
+
+} // namespace
+
+result<pid> start_node(std::string_view name, std::string_view task,
+                       const term& args) {
+  return this_node_of_a_coop().start_node(name, task, args);
+}
+
+bool stop_node(const pid& node) {
+  return this_node_of_a_coop().stop_late(node);
+}
+
+pid head() {
+  return this_node_of_a_coop().head_pid();
 }
 
 } // namespace esp

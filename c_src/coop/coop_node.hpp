@@ -2,10 +2,13 @@
 
 #pragma once
 
+#include "esp/error.hpp"
+
 #include "coop/member.hpp"
 
 #include <functional>
 #include <optional>
+#include <string_view>
 
 namespace esp::coop {
 
@@ -17,6 +20,11 @@ public:
   // Makes the task's state on this process's fiber, then calls `done` there
   // with the Reason of a failure. Once, before anything else.
   void initialise(term args, std::function<void(std::optional<term>)> done);
+
+  // Starts a late node (late.hpp) that runs another task of this one's plugin.
+  // On this process's fiber; blocks until that task's state is made.
+  result<esp::pid> start_node(std::string_view name, std::string_view task,
+                              term args);
 
   std::size_t stack_size() const noexcept override { return stack_; }
 

@@ -73,8 +73,24 @@ struct collector final : emitter {
   explicit collector(std::vector<term>& into) : into_(into) {}
   void emit(datum d) override { into_.push_back(d.to_term()); }
   bool emit_to(std::string_view, datum) override { return false; }
+  bool emit_to(const pid&, datum) override { return false; }
   std::vector<term>& into_;
 };
+
+// {Initial, Threshold, Replenish}
+std::optional<slab> read_slab(const term& t) {
+  const auto e = t.elements();
+  std::uint32_t n[3] = {};
+  if (e.size() != 3)
+    return std::nullopt;
+  for (std::size_t i = 0; i < 3; ++i) {
+    const auto value = e[i].as_integer().value_or(-1);
+    if (value < (i == 1 ? 0 : 1) || value > 0x7FFFFFFF)
+      return std::nullopt;
+    n[i] = static_cast<std::uint32_t>(value);
+  }
+  return slab{n[0], n[1], n[2]};
+}
 
 } // namespace
 
@@ -83,14 +99,17 @@ std::variant<dataflow, term> read_dataflow(const term& t,
   const term bad = term::tuple({atom("bad_dataflow"), t});
   for (const auto& [name, how] : plain_methods)
     if (t.is_atom(name))
-      return dataflow{how, {}};
+      return dataflow{how, {}, {}};
   for (const auto& [name, how] : methods_by_part)
     if (t.is_tagged(name, 2)) {
       auto by = read_part(t.element(1), how, node, bad);
       if (auto* const cause = std::get_if<term>(&by))
         return std::move(*cause);
-      return dataflow{how, std::move(std::get<part>(by))};
+      return dataflow{how, std::move(std::get<part>(by)), {}};
     }
+  if (t.is_tagged("consume", 2))
+    if (const auto workers = read_slab(t.element(1)))
+      return dataflow{method::consume, {}, *workers};
   return bad;
 }
 

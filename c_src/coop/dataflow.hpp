@@ -9,6 +9,7 @@
 #include "plugin/task_table.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <variant>
 #include <vector>
 
@@ -24,6 +25,12 @@ struct part {
   const detail::task_entry* task = nullptr;
 };
 
+// Of `consume`: how many workers are made at first, with how many unused ones
+// left more are made, and how many.
+struct slab {
+  std::uint32_t initial = 0, threshold = 0, replenish = 0;
+};
+
 struct dataflow {
   enum class method {
     broadcast,
@@ -32,10 +39,12 @@ struct dataflow {
     shuffle,
     select,
     hash,
-    least_loaded
+    least_loaded,
+    consume
   };
   method how = method::broadcast;
-  part by; // of select and hash
+  part by = {}; // of select and hash
+  slab workers = {};
 };
 
 // A result that its method cannot place; `reason` is the node's end. Not a

@@ -41,6 +41,7 @@ std::span<const std::uint32_t> dispatch::choose(datum& d,
                                                 std::span<const out_edge> out) {
   switch (how_.how) {
   case method::broadcast:
+  case method::consume: // has nothing to choose either
     break;
   case method::round_robin:
     chosen_.front() = std::exchange(next_, after(next_, out.size()));

@@ -24,19 +24,25 @@ struct local_link
   std::atomic<bool> sender_waits{false};  // ... for `returned` to grow
 };
 
-// Credit, or the answer to an attach, as it came from another home.
+// What an edge's receiver has to say to its sender: credit, the answer to an
+// attach, and of nodes made late what late.hpp has.
 struct returned_credit {
+  enum class word : std::uint8_t { credit, attached, fresh, passed, done };
   std::uint32_t edge;
-  std::uint64_t units;
-  std::optional<std::uint32_t> attached; // the number that the head gave
+  std::uint64_t units = 0;
+  word what = word::credit;
+  std::uint32_t number = 0; // of attached: the one that the head gave
+  esp::pid worker{};        // of fresh
 };
 
 struct out_edge {
   std::uint32_t number = 0;     // as the receiver knows it
   std::uint32_t own_number = 0; // as credit for it names it; usually the same
+  std::uint32_t behind = node::no_edge; // of a late one: late.hpp
   std::uint64_t window = 0;
   atom target; // the downstream node's name
   boost::intrusive_ptr<local_link> local; // else it is remote
+  node::process_ptr here; // of a late one, if its receiver is of this home
   esp::pid to;
   std::uint64_t sent = 0, returned = 0; // units; `returned` of remote ones
 
@@ -48,8 +54,8 @@ struct out_edge {
   }
   bool has_credit() const noexcept { return outstanding() < window; }
   void take_back(const returned_credit& c) noexcept {
-    if (c.attached) {
-      number = *c.attached;
+    if (c.what == returned_credit::word::attached) {
+      number = c.number;
       window = c.units;
       sent = returned = 0;
     } else {
@@ -64,6 +70,7 @@ struct in_edge {
   std::uint64_t window = 0;
   boost::intrusive_ptr<local_link> local;
   std::optional<esp::pid> from; // of a remote sender
+  std::uint32_t behind = node::no_edge; // whose barriers it waits for: late.hpp
   std::uint64_t owed = 0;       // units taken and not yet given back
   bool is_held = false;         // a barrier came, and not yet on all edges
   node::message_list held;      // what came behind it

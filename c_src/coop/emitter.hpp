@@ -3,6 +3,7 @@
 #pragma once
 
 #include "esp/datum.hpp"
+#include "esp/term.hpp"
 
 #include <string_view>
 
@@ -11,7 +12,9 @@ namespace esp::coop {
 class emitter {
 public:
   virtual void emit(datum d) = 0;
-  virtual bool emit_to(std::string_view node, datum d) = 0; // false: no such
+  // False: no such node.
+  virtual bool emit_to(std::string_view node, datum d) = 0;
+  virtual bool emit_to(const pid& late, datum d) = 0;
 
 protected:
   ~emitter() = default;

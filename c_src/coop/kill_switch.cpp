@@ -3,6 +3,7 @@
 #include "base/log.hpp"
 #include "coop/builder.hpp"
 #include "coop/own_messages.hpp"
+#include "node/spawned.hpp"
 
 #include <algorithm>
 
@@ -11,9 +12,13 @@ namespace esp::coop {
 namespace {
 
 // Messages to itself: a member's end, that it is at rest or was given up, the
-// head's stop, an exit signal.
+// head's stop, an exit signal; that there is a late node, and its end.
 const atom member_down("member_down"), rests("rests"), abandoned("abandoned"),
-    head_stopped("head_stopped"), ending("ending");
+    head_stopped("head_stopped"), ending("ending"), adopted("adopted"),
+    late_down("late_down");
+
+// Numbers of edges that are made late: those of a VM are above.
+constexpr std::uint32_t late_edges = (1u << 31) - first_late_edge;
 
 node::message_ptr to_self(atom tag, const term& reason) {
   return std::make_unique<node::message>(node::what::exit,
@@ -25,6 +30,30 @@ node::message_ptr to_self(atom tag, const term& reason) {
 void kill_switch::take_care_of(std::vector<member_ptr> members) {
   members_ = std::move(members);
   alive_ = in_task_ = members_.size();
+}
+
+bool kill_switch::adopt(member_ptr late) {
+  {
+    const std::lock_guard guard(adopted_lock_);
+    if (is_over_)
+      return false;
+    adopted_.push_back(std::move(late));
+  }
+  push(to_self(adopted, term()), node::lane::control);
+  return true;
+}
+
+void kill_switch::late_ended(std::uint64_t number, const term& reason,
+                             bool is_orderly) noexcept {
+  const term which = term::integer(static_cast<std::int64_t>(number));
+  push(to_self(late_down, is_orderly ? term::tuple({which})
+                                     : term::tuple({which, reason})),
+       node::lane::control);
+}
+
+std::uint32_t kill_switch::next_edge() noexcept {
+  return first_late_edge
+         + edges_.fetch_add(1, std::memory_order_relaxed) % late_edges;
 }
 
 void kill_switch::member_ended(const term& reason) {
@@ -63,11 +92,27 @@ void kill_switch::handle_request(node::message& m) {
     return heard(t.element(0), t.element(1));
   if (t.is_tagged("$coop", 3))
     request(t.element(1), t.element(2));
+  else if (t.is_tagged("$coop", 4) && t.element(1).is_atom("more")) {
+    const auto router = t.element(2).as_pid();
+    const auto edge = t.element(3).as_integer().value_or(0);
+    if (router && edge > 0 && !ending_)
+      supply(*router, static_cast<std::uint32_t>(edge));
+  }
 }
 
 void kill_switch::heard(const term& what, const term& reason) {
   if (what == ending)
     return begin_end(reason);
+  if (what == adopted)
+    return take_in_late();
+  if (what == late_down) {
+    take_in_late();
+    const auto which = reason.element(0).as_integer().value_or(0);
+    late_.erase(static_cast<std::uint64_t>(which));
+    if (ending_)
+      return check_gone();
+    return reason.arity() == 2 ? fell(reason.element(1)) : void();
+  }
   if (what == member_down) {
     --alive_;
     return ending_ ? check_gone() : fell(reason);
@@ -92,7 +137,7 @@ void kill_switch::request(const term& from, const term& what) {
       return failed();
     home().reply(pid(), from, builder_->wire(what.element(1), what.element(2)));
     phase_ = phase::whole;
-    if (!limit_)
+    if (!limit_ && !builder_->has_workers())
       builder_.reset();
   } else if (what.is_tagged("fall", 2) && limit_) {
     fall_ = from;
@@ -123,11 +168,14 @@ void kill_switch::begin_end(const term& reason) {
   ending_ = reason;
   for (const auto& m : members_)
     m->end(reason);
+  for (const auto& [number, m] : late_)
+    m->end(reason);
+  take_in_late();
   check_gone();
 }
 
 void kill_switch::check_gone() {
-  if (ending_ && alive_ == 0)
+  if (ending_ && alive_ == 0 && late_.empty())
     finish(*ending_);
 }
 
@@ -138,7 +186,44 @@ void kill_switch::ended(const term& reason) {
     m->let_go();
   }
   members_.clear();
+  {
+    const std::lock_guard guard(adopted_lock_);
+    is_over_ = true;
+  }
+  take_in_late();
+  for (const auto& [number, m] : late_)
+    m->end(reason);
+  late_.clear();
   builder_.reset();
+}
+
+// ---- Late nodes -------------------------------------------------------------
+
+void kill_switch::take_in_late() {
+  std::vector<member_ptr> came;
+  {
+    const std::lock_guard guard(adopted_lock_);
+    came.swap(adopted_);
+  }
+  for (auto& m : came) {
+    if (ending_)
+      m->end(*ending_);
+    const auto number = m->number();
+    late_.emplace(number, std::move(m));
+  }
+}
+
+// As many workers as its router gets at a time.
+void kill_switch::supply(const esp::pid& router, std::uint32_t edge) {
+  std::vector<term> workers;
+  try {
+    if (builder_)
+      workers = builder_->more_workers(builder_, edge);
+  } catch (...) { // no room for so many processes
+    return begin_end(node::reason_of_current_exception());
+  }
+  if (!workers.empty())
+    home().send_message(pid(), router, own::fresh(edge, workers));
 }
 
 // ---- Restarts -------------------------------------------------------------
@@ -227,7 +312,7 @@ losses kill_switch::take_losses() noexcept {
 
 void kill_switch::handle_data(node::message_ptr m) {
   const term t = m->value.to_term();
-  if (t.is_tagged("$init", 2) || t.is_tagged("$init", 3))
+  if (t.is_tagged("$init", 3) || t.is_tagged("$init", 4))
     return hear(t);
   static base::log_limiter limiter;
   limiter.log(base::log_level::notice, "not understood by the kill switch "

@@ -12,18 +12,22 @@
 
 #pragma once
 
+#include "base/spinlock.hpp"
 #include "coop/member.hpp"
 
 #include <atomic>
 #include <deque>
 #include <memory>
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 namespace esp::coop {
 
 class builder;
 
+// Nodes that are made late (late.hpp) come to it while it runs, and go, if
+// their end is an orderly one.
 class kill_switch final : public otp::special_process {
 public:
   using special_process::special_process;
@@ -34,6 +38,14 @@ public:
   // made again.
   void keep(std::shared_ptr<builder> b) { builder_ = std::move(b); }
   void limit_restarts(restart_limit l) { limit_ = l; }
+
+  // A late node, which has not run yet. From any thread; false: the co-op is
+  // gone.
+  bool adopt(member_ptr late);
+  void late_ended(std::uint64_t number, const term& reason,
+                  bool is_orderly) noexcept;
+  // The number of one more edge.
+  std::uint32_t next_edge() noexcept;
 
   // From a member, on any thread, when its links would have fired.
   void member_ended(const term& reason);
@@ -63,6 +75,8 @@ private:
   void check_gone();
 
   void heard(const term& what, const term& reason);
+  void take_in_late();
+  void supply(const esp::pid& router, std::uint32_t edge);
   void request(const term& from, const term& what);
 
   // Restarts:
@@ -78,9 +92,14 @@ private:
   enum class phase { whole, falling, fallen, rebuilding, wiring };
 
   std::vector<member_ptr> members_;
-  std::size_t alive_ = 0;      // whose links have not fired
-  std::size_t in_task_ = 0;    // who are not at rest
-  std::optional<term> ending_; // the reason, once there is one
+  std::unordered_map<std::uint64_t, member_ptr> late_; // by its number
+  std::atomic<std::uint32_t> edges_{0};                // made late
+  spinlock adopted_lock_;
+  std::vector<member_ptr> adopted_; // to be taken in; under that lock
+  bool is_over_ = false;            // likewise
+  std::size_t alive_ = 0;           // whose links have not fired
+  std::size_t in_task_ = 0;         // who are not at rest
+  std::optional<term> ending_;      // the reason, once there is one
   std::shared_ptr<builder> builder_;
 
   std::optional<restart_limit> limit_;

@@ -52,8 +52,9 @@ member::member(node::node& home, std::uint64_t number, atom name,
 
 member::~member() = default;
 
-void member::join(kill_switch_ptr k) {
+void member::join(kill_switch_ptr k, bool is_late) {
   switch_ = std::move(k);
+  is_late_ = is_late;
 }
 
 // ---- Arriving, on any thread -----------------------------------------------
@@ -140,24 +141,55 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
   }
   if (word == "flush" && e.size() == 3 && is_caller(e[2]))
     return std::pair(make(what::flush, e[2]), lane::data);
+  using news = returned_credit::word;
+  const auto hear = [this](std::vector<returned_credit> all) {
+    {
+      const std::lock_guard guard(inbox_);
+      credit_in_.insert(credit_in_.end(), all.begin(), all.end());
+      has_credit_in_.store(true, std::memory_order_release);
+    }
+    kick();
+  };
   if ((word == "credit" && e.size() == 4)
       || (word == "attached" && e.size() == 6)) {
     const std::int64_t second = count_in(e[3]);
     const std::int64_t units = e.size() == 6 ? count_in(e[4]) : second;
     if (edge < 0 || second < 0 || units < 0)
       return unknown();
-    returned_credit c{number, static_cast<std::uint64_t>(units), std::nullopt};
-    if (e.size() == 6)
-      c.attached = static_cast<std::uint32_t>(second);
-    {
-      const std::lock_guard guard(inbox_);
-      credit_in_.push_back(c);
-      has_credit_in_.store(true, std::memory_order_release);
+    const bool is_attached = e.size() == 6;
+    hear({{number,
+           static_cast<std::uint64_t>(units),
+           is_attached ? news::attached : news::credit,
+           is_attached ? static_cast<std::uint32_t>(second) : 0,
+           {}}});
+    return std::nullopt;
+  }
+  if (e.size() == 3 && (word == "passed" || word == "done" || word == "last")) {
+    const std::int64_t which = count_in(e[2]);
+    if (which < 0)
+      return unknown();
+    const auto about = static_cast<std::uint32_t>(which);
+    if (word == "last") {
+      auto m = make(what::last, term());
+      m->edge = about;
+      return std::pair(std::move(m), lane::data);
     }
-    kick();
+    hear({{about, 1, word == "passed" ? news::passed : news::done, 0, {}}});
+    return std::nullopt;
+  }
+  if (word == "fresh" && e.size() == 4) {
+    const auto workers = e[3].as_list();
+    if (edge < 0 || !workers)
+      return unknown();
+    std::vector<returned_credit> all;
+    for (const term& w : *workers)
+      if (const auto p = w.as_pid())
+        all.push_back({number, 1, news::fresh, 0, *p});
+    hear(std::move(all));
     return std::nullopt;
   }
   if ((e.size() == 5 && (word == "attach" || word == "want"))
+      || (e.size() == 6 && word == "join")
       || (e.size() == 4 && (word == "shed" || word == "flushed"))
       || (e.size() == 3 && (word == "ask" || word == "replied")))
     return control(std::move(t));
@@ -201,6 +233,8 @@ void member::handle_request(message& m) {
   if (m.kind == what::down && receiver_
       && m.value.as<term>().element(1).as_ref() == of_receiver_)
     return receiver_->lose(); // it came before its reference was noted
+  if (m.kind == what::last)
+    return settle_late();
   if (m.kind != what::control)
     return; // an exit or a DOWN that nothing here waits for
   if (m.value.empty()) {
@@ -214,6 +248,8 @@ void member::handle_request(message& m) {
     return;
   }
   const term t = m.value.as<term>();
+  if (t.is_tagged("$coop", 6))
+    return take_joining(t);
   if (t.arity() == 3 && t.is_tagged("$coop", 3)) {
     const term from = t.element(1), request = t.element(2);
     if (request.is_atom("info"))
@@ -237,6 +273,7 @@ void member::take_wiring(wiring&& w) {
     const std::lock_guard guard(inbox_);
     credit_in_.clear(); // of edges that are no more
   }
+  take_late_wiring();
   if (wiring_.receiver.what != receiver_spec::kind::none) {
     receiver_ = std::make_unique<receiver>(*this, wiring_);
     receiver_->attach();
@@ -272,6 +309,16 @@ term member::describe(std::vector<std::pair<term, term>> more) {
       {atom("blocked"), atom(can_take_data() ? "false" : "true")}};
   if (receiver_)
     all.emplace_back(atom("receiver"), receiver_->info());
+  if (late_ && !late_->made.empty())
+    all.emplace_back(atom("started"), number_of(late_->made.size()));
+  if (late_ && late_->pool) {
+    const auto& p = *late_->pool;
+    all.emplace_back(
+        atom("workers"),
+        term::map({{atom("fresh"), number_of(p.fresh.size())},
+                   {atom("busy"), number_of(wiring_.out.front().sent - p.done)},
+                   {atom("done"), number_of(p.done)}}));
+  }
   for (auto& m : more)
     all.push_back(std::move(m));
   return term::map(all);
@@ -290,10 +337,15 @@ void member::take_credit_in() {
     lost = std::exchange(receiver_lost_, false);
     has_credit_in_.store(false, std::memory_order_relaxed);
   }
+  using news = returned_credit::word;
   for (const auto& c : came) {
+    if (c.what != news::credit && c.what != news::attached) {
+      take_late_news(c);
+      continue;
+    }
     for (auto& e : wiring_.out)
-      if (e.own_number == c.edge && !c.attached) // edges inside are made whole
-        e.take_back(c);
+      if (e.own_number == c.edge && c.what == news::credit)
+        e.take_back(c); // edges inside are made whole
     if (receiver_ && c.edge == 0)
       receiver_->take_credit(c);
   }
@@ -307,6 +359,8 @@ bool member::can_take_data() {
   if (!is_wired_)
     return false;
   take_credit_in();
+  if (late_ && (late_->barrier || late_->is_ending))
+    return false;
   const auto has = [](const out_edge& e) { return e.has_credit(); };
   if (receiver_ && !receiver_->has_credit())
     return false;
@@ -396,7 +450,10 @@ in_edge* member::find_in(std::uint32_t n) noexcept {
   for (auto& e : wiring_.in)
     if (e.number == n)
       return &e;
-  return nullptr;
+  if (!late_)
+    return nullptr;
+  const auto joined = late_->joined.find(n);
+  return joined != late_->joined.end() ? &joined->second : nullptr;
 }
 
 in_edge& member::add_in_edge(in_edge e) {
@@ -414,10 +471,14 @@ void member::handle_data(message_ptr m) {
   leaves_queue(*m);
   if (m->edge != node::no_edge)
     if (in_edge* const e = find_in(m->edge)) {
-      if (e->is_held) {
-        e->held.push_back(std::move(m));
+      in_edge* const barred =
+          e->behind == node::no_edge ? e : find_in(e->behind);
+      if (barred != nullptr && barred->is_held) {
+        barred->held.push_back(std::move(m));
         return;
       }
+      if (m->kind == what::last)
+        return take_last(*e);
       if (m->kind == what::barrier)
         return take_barrier(*e, m->value.as<term>());
       e->owed += m->units;
@@ -427,7 +488,7 @@ void member::handle_data(message_ptr m) {
     barrier_enters(m->value.as<term>());
     return pass_barrier(m->value.as<term>());
   }
-  if (m->kind == what::barrier)
+  if (m->kind != what::data)
     return; // from nobody that we know
   take_datum(std::move(m));
 }
@@ -458,11 +519,15 @@ void member::take_kept_datum(message_ptr m) {
 // Edges that the barrier has come on wait for the others; then it goes on, and
 // what waited is taken up, in the order of each edge.
 void member::take_barrier(in_edge& e, const term& caller) {
+  if (e.behind != node::no_edge)
+    return; // a stranger's
   e.is_held = true;
-  if (++held_ < wiring_.in.size())
-    return;
-  pass_barrier(caller);
-  if (is_given_up())
+  if (++held_ == wiring_.in.size())
+    pass_barrier(caller);
+}
+
+void member::release_held() {
+  if (is_given_up() || held_ == 0)
     return;
   held_ = 0;
   node::message_list all;
@@ -476,7 +541,23 @@ void member::take_barrier(in_edge& e, const term& caller) {
 void member::pass_barrier(const term& caller) {
   try {
     flush_task();
+  } catch (const exit_signal&) { // noted already; run() ends it
+    return;
+  }
+  if (late_ && await_late(&caller))
+    late_->barrier = caller;
+  else
+    pass_on(caller);
+}
+
+void member::pass_on(const term& caller) {
+  try {
+    if (is_router())
+      for (const auto& p : late_->pool->beyond)
+        home().send_message(pid(), p.to, own::barrier(p.edge, caller));
     for (auto& e : wiring_.out) {
+      if (is_router() || is_late_)
+        break; // those behind have it from who made this one
       if (e.local) {
         auto m = make(what::barrier, caller);
         m->edge = e.number;
@@ -487,7 +568,14 @@ void member::pass_barrier(const term& caller) {
     }
     if (receiver_)
       receiver_->flush();
-    if (!wiring_.out.empty())
+    release_held();
+    if (is_late_) {
+      if (late_ && late_->origin)
+        home().send_message(pid(), late_->origin->maker,
+                            own::passed(late_->origin->edge));
+      return;
+    }
+    if (is_router() ? !late_->pool->beyond.empty() : !wiring_.out.empty())
       return;
     const term mark = own::flushed(caller.element(1), wiring_.last_tier);
     if (const auto to = caller.element(0).as_pid())
@@ -537,6 +625,8 @@ bool member::emit_to(std::string_view target, datum d) {
 void member::send_on(out_edge& e, datum d) {
   if (!e.has_credit())
     wait_for_credit(e);
+  if (!e.local && is_router())
+    return send_to_worker(e, std::move(d));
   const engine_call call(*this);
   if (!call.is_heard())
     check_exit();
@@ -544,12 +634,12 @@ void member::send_on(out_edge& e, datum d) {
   if (is_debugged())
     debug_out(d.to_term(),
               e.local ? term(e.local->receiver->pid()) : term(e.to));
-  if (e.local) {
+  if (e.local || e.here) {
     auto m = std::make_unique<message>(what::data, std::move(d));
     m->edge = e.number;
     m->units = 1;
     m->env = env_;
-    e.local->receiver->push(std::move(m), lane::data);
+    (e.local ? e.local->receiver : e.here)->push(std::move(m), lane::data);
     return;
   }
   home().send_message(pid(), e.to, own::data(e.number, 1, env_, d.to_term()));
@@ -603,7 +693,11 @@ bool member::intercept_down(const ref& r) {
 // ---- The end ----------------------------------------------------------------
 
 void member::fired_with(const term& reason) {
-  if (switch_)
+  if (!switch_)
+    return;
+  if (is_late_)
+    switch_->late_ended(number(), reason, is_orderly_);
+  else
     switch_->member_ended(reason);
 }
 
@@ -634,6 +728,9 @@ void member::ended(const term& reason) {
   if (!is_given_up())
     bury(reason);
   env_.reset();
+  if (is_late_ && reason.is_atom("normal"))
+    say_good_bye();
+  late_.reset();
   drop_wiring(false);
 }
 

@@ -7,6 +7,7 @@
 #include "coop/dispatch.hpp"
 #include "coop/edge.hpp"
 #include "coop/emitter.hpp"
+#include "coop/late.hpp"
 #include "coop/receiver.hpp"
 #include "coop/spec.hpp"
 #include "otp/special_process.hpp"
@@ -51,6 +52,8 @@ struct wiring {
   std::size_t last_tier = 0;    // nodes in the co-op's last tier
   std::uint64_t window = 1'000; // of edges that are made later
   pid head;
+  std::optional<late_origin> origin; // of a late node, whose `out` are too
+  std::optional<worker_pool> pool;   // of a router by `consume`
   // After a restart of the body:
   node::message_list left;      // what waited at the node's predecessor
   std::optional<restart> after; // for the head
@@ -76,8 +79,9 @@ public:
 
   // From the process that makes the co-op, before data can come.
   void wire(std::unique_ptr<wiring> w);
-  // Whose members it is of. Before it runs.
-  void join(kill_switch_ptr k);
+  // Whose members it is of, and whether it may end with `normal`. Before it
+  // runs.
+  void join(kill_switch_ptr k, bool is_late = false);
   // A datum of its own that the co-op cannot keep: counted, and sent to the
   // co-op's dead_letter; if it belongs to a coop:call/3, that one's answer is
   // {error, Reason}. From any thread.
@@ -97,6 +101,13 @@ public:
   // throws exit_signal.
   void emit(datum d) final;
   bool emit_to(std::string_view node, datum d) final;
+  bool emit_to(const esp::pid& late, datum d) final;
+  // A late node that it has started: what was sent to it was the last. False:
+  // no such.
+  bool stop_late(const esp::pid& node);
+  // A late node that was not wired ends, and nobody minds.
+  void withdraw();
+  esp::pid head_pid() const noexcept { return wiring_.head; }
 
 protected:
   // One datum, its credit given back; env() is its envelope. False: the process
@@ -115,6 +126,11 @@ protected:
   virtual atom role() const = 0;
   void pass_barrier(const term& caller);
   void send_on(out_edge& e, datum d);
+  bool is_router() const noexcept { return late_ && late_->pool; }
+  const queue_limits& limits() const noexcept { return limits_; }
+  // A late node is ready: wires it to go where this one goes. Its maker alone
+  // ends it from here on.
+  void add_late(const boost::intrusive_ptr<member>& node);
   bool all_have_credit();
   in_edge& add_in_edge(in_edge e);
   std::span<const in_edge> in_edges() const noexcept { return wiring_.in; }
@@ -154,6 +170,18 @@ private:
   void bury(const term& reason);
   void drop_wiring(bool from_outside);
   void take_barrier(in_edge& e, const term& caller);
+  void pass_on(const term& caller);
+  void release_held();
+  late_part& late();
+  void take_late_wiring();
+  void take_joining(const term& request);
+  void take_late_news(const returned_credit& c);
+  void take_last(const in_edge& e);
+  bool await_late(const term* caller);
+  void settle_late();
+  void send_to_worker(out_edge& e, datum d);
+  void order_workers();
+  void say_good_bye();
   void give_back(in_edge& e, bool all) noexcept;
   in_edge* find_in(std::uint32_t number) noexcept;
   void take_credit_in();
@@ -176,8 +204,11 @@ private:
   std::unique_ptr<receiver> receiver_; // null: none, or not of the last tier
   node::envelope_ptr env_;
   node::message_ptr hand_; // being worked at, if the lane is kept
+  std::unique_ptr<late_part> late_;
   bool is_wired_ = false;
-  std::uint32_t held_ = 0; // in edges a barrier has come on
+  bool is_late_ = false;
+  bool is_orderly_ = false; // its end, which nobody minds
+  std::uint32_t held_ = 0;  // in edges a barrier has come on
   std::uint64_t in_ = 0, out_ = 0;
   std::atomic<std::uint64_t> dropped_{0}, dead_lettered_{0}; // of the dropped
 

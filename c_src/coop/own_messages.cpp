@@ -89,6 +89,38 @@ term fell(const pid& kill_switch, const term& reason) {
   return term::tuple({tag, fell_, kill_switch, reason});
 }
 
+term join(const pid& who, std::uint32_t edge, std::uint32_t behind,
+          std::uint64_t window) {
+  static const atom join_("join");
+  return term::tuple(
+      {tag, join_, who, number(edge), number(behind), number(window)});
+}
+
+term last(std::uint32_t edge) {
+  static const atom last_("last");
+  return term::tuple({tag, last_, number(edge)});
+}
+
+term passed(std::uint32_t edge) {
+  static const atom passed_("passed");
+  return term::tuple({tag, passed_, number(edge)});
+}
+
+term done(std::uint32_t edge) {
+  static const atom done_("done");
+  return term::tuple({tag, done_, number(edge)});
+}
+
+term more(const pid& router, std::uint32_t edge) {
+  static const atom more_("more");
+  return term::tuple({tag, more_, router, number(edge)});
+}
+
+term fresh(std::uint32_t edge, const std::vector<term>& workers) {
+  static const atom fresh_("fresh");
+  return term::tuple({tag, fresh_, number(edge), term::list(workers)});
+}
+
 term restarted(const term& reference, const term& reason) {
   static const atom restarted_("restarted");
   return term::tuple({tag, restarted_, reference, reason});

@@ -7,6 +7,7 @@
 #include "node/message.hpp"
 
 #include <cstdint>
+#include <vector>
 
 namespace esp::coop::own {
 
@@ -26,6 +27,14 @@ term failed(const term& reason);
 term flushed(const term& reference, std::size_t total);
 term replied(const term& from);
 term fell(const pid& kill_switch, const term& reason);
+// Of nodes made late: late.hpp.
+term join(const pid& who, std::uint32_t edge, std::uint32_t behind,
+          std::uint64_t window);
+term last(std::uint32_t edge);
+term passed(std::uint32_t edge);
+term done(std::uint32_t edge);
+term more(const pid& router, std::uint32_t edge);
+term fresh(std::uint32_t edge, const std::vector<term>& workers);
 // To who waits for a flush.
 term restarted(const term& reference, const term& reason);
 

@@ -125,6 +125,35 @@ bool read_restart(const term& t, std::optional<restart_limit>& limit) {
   return true;
 }
 
+// A router by `consume` has one kind of worker, which has no other use.
+std::optional<term> find_workers(spec& s) {
+  const auto needs = [&](std::size_t i, const char* what) {
+    return bad_node(s.nodes[i].name,
+                    term::tuple({atom("consume_needs"), atom(what)}));
+  };
+  for (std::size_t i = 0; i < s.nodes.size(); ++i) {
+    if (s.nodes[i].how.how != dataflow::method::consume)
+      continue;
+    std::vector<std::size_t> workers;
+    for (const auto& [from, to] : s.edges)
+      if (from == i)
+        workers.push_back(to);
+    if (workers.size() != 1)
+      return needs(i, "one_downstream");
+    const std::size_t w = workers.front();
+    if (std::count_if(s.edges.begin(), s.edges.end(),
+                      [w](const auto& e) { return e.second == w; })
+        != 1)
+      return needs(w, "one_upstream");
+    if (s.nodes[w].how.how == dataflow::method::consume)
+      return needs(w, "other_dataflow");
+    if (s.restart)
+      return term::tuple({atom("unsupported"), atom("restart")});
+    s.nodes[w].used_by = i;
+  }
+  return std::nullopt;
+}
+
 } // namespace
 
 std::variant<spec, term> read_spec(const term& t,
@@ -183,6 +212,8 @@ std::variant<spec, term> read_spec(const term& t,
   if (const auto batch = t.get("batch");
       batch && !batch->is_atom("none") && !read_count(t, "batch", s.batch))
     return bad_spec("batch");
+  if (auto wrong = find_workers(s))
+    return *wrong;
   for (const auto& [from, to] : s.edges) {
     const node_spec &f = s.nodes[from], &g = s.nodes[to];
     if (f.is_native && g.is_native && !f.task.entry->emits.empty()

@@ -25,6 +25,8 @@ struct node_spec {
   term args;
   std::size_t stack = 0;
   esp::coop::dataflow how;
+  // The router that uses copies of it, one for each datum: place in `nodes`.
+  std::optional<std::size_t> used_by;
 };
 
 struct receiver_spec {

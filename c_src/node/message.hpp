@@ -28,6 +28,7 @@ enum class what : std::uint8_t {
   data,    // for the task
   barrier, // on `edge`; the value is {Caller, Ref}
   flush,   // a head's: start a barrier; the value is {Caller, Ref}
+  last,    // nothing more comes on `edge`
   control, // a term that is never data: system messages, calls, ...
   exit,    // to a process that traps exits: {'EXIT', From, Reason}
   down,    // {'DOWN', Ref, process, PidOrName, Reason}

@@ -62,8 +62,16 @@ public:
     emit_datum_to(node, datum::of(std::forward<T>(value)));
   }
 
+  // The same to a node that this task has started, see start_node();
+  // std::invalid_argument if it has not, or has stopped it.
+  template <class T>
+  void emit_to(const pid& node, T&& value) {
+    emit_datum_to(node, datum::of(std::forward<T>(value)));
+  }
+
   void emit_datum(datum d);
   void emit_datum_to(std::string_view node, datum d);
+  void emit_datum_to(const pid& node, datum d);
 
   explicit outlet(void* node) noexcept : node_(node) {}
   outlet(const outlet&) = delete;
@@ -72,6 +80,23 @@ public:
 private:
   void* node_;
 };
+
+// A new node of the co-op, made by the task of another, which blocks until its
+// state is there. It runs the task of that name of the same plugin, its state
+// made of `args`. It gets what this task emits to it (emit_to), with credit, and
+// what others send to its pid. Its results go where those of this node go. It is
+// a member of the co-op: it ends with it, is waited for by coop:flush/2, and
+// takes the co-op along when it ends with another reason than `normal`. `name`
+// is for logs and need not be unique. Errors: not_found (no such task), refused
+// (its init failed, with the reason as text; a router by consume; a co-op with
+// restart => body), noproc (the co-op ends).
+ESP_API result<pid> start_node(std::string_view name, std::string_view task,
+                               const term& args = term(atom("undefined")));
+// Ends it in order, after what has been sent to it and its flush. False: it is
+// not one that this task has started.
+ESP_API bool stop_node(const pid& node);
+// The head of the task's co-op, to which it may send new data.
+ESP_API pid head();
 
 // A state that sys:replace_state or an upgrade hands to a constructor.
 struct saved_state {
