@@ -5,7 +5,7 @@
 
 -export([main/0]).
 %% on the peer node
--export([count/2, echo/0, stage/1]).
+-export([count/2, echo/0, stage/1, use_once/2]).
 
 -define(ROUNDS, 5).
 -define(NODE, bench).
@@ -30,6 +30,7 @@ main() ->
         fun one_way_out/1,
         fun round_trip/1,
         fun bytes_per_node/1,
+        fun consume/1,
         fun burst/1,
         fun memory_of_burst/1,
         fun slow_receiver/1,
@@ -131,6 +132,40 @@ bytes_per_node(_) ->
     Theirs = (erlang:memory(processes) - MemBefore) / N,
     [P ! stop || P <- Pids],
     {"bytes an idle co-op node", Ours, Theirs, less, 10.0}.
+
+%% A process for each datum, which hands it on and ends.
+consume(_) ->
+    N = 50_000,
+    {ok, Head} = coop:start_link(
+        coop_flow:pipeline([
+            native(source, source),
+            coop:native(router, bench_tasks, pass, #{dataflow => {consume, {1_000, 500, 500}}}),
+            native(worker, pass),
+            native(sink, sink)
+        ]),
+        options()
+    ),
+    Ours = median(fun() ->
+        ok = coop:relay_data(Head, N),
+        ok = coop:flush(Head, infinity),
+        receive N -> ok end
+    end),
+    coop:stop(Head),
+    Theirs = median(fun() ->
+        Ref = make_ref(),
+        Me = self(),
+        Sink = spawn_link(fun() -> count(N, {Me, Ref}) end),
+        spawn_link(?MODULE, use_once, [N, Sink]),
+        receive Ref -> ok end
+    end),
+    {"consume, data/s", N * 1.0e6 / Ours, N * 1.0e6 / Theirs, more, 1.0}.
+
+-spec use_once(non_neg_integer(), pid()) -> ok.
+use_once(0, _Sink) ->
+    ok;
+use_once(N, Sink) ->
+    spawn_link(fun() -> receive Datum -> Sink ! Datum end end) ! N,
+    use_once(N - 1, Sink).
 
 %% Of the large one there is one round: it takes long enough to be its own median.
 burst(_) ->

@@ -23,7 +23,9 @@
 -type vertex() :: {
     name(), Home :: vm | native, kind(), EmitsAtFlush :: boolean(), Method :: term()
 }.
-%% `{hash, by_thirds}' and `{select, by_names}' are a fun or a native task.
+%% `{hash, by_thirds}' and `{select, by_names}' are a fun or a native task. A node by
+%% `{consume, WorkersHome}' has its results passed on, to all of its targets, by a
+%% worker each; there it can name none of them.
 -type graph() :: {[vertex()], [{name(), name()}]}.
 %% Which stretch between two flushes it belongs to, what it is about, which node
 %% made it and as which of its results, and where to if that is asked for.
@@ -45,7 +47,27 @@
 
 -spec template(graph()) -> coop_flow:template().
 template({Vertices, Edges}) ->
-    coop_flow:graph([node_spec(Vertex, Edges) || Vertex <- Vertices], Edges).
+    Passed = [{Name, Home} || {Name, _, _, _, {consume, Home}} <- Vertices],
+    coop_flow:graph(
+        [node_spec(Vertex, Edges) || Vertex <- Vertices] ++
+            [worker_spec(worker(Name), Home) || {Name, Home} <- Passed],
+        [{Name, worker(Name)} || {Name, _} <- Passed] ++
+            [
+                {
+                    case lists:keymember(From, 1, Passed) of
+                        true -> worker(From);
+                        false -> From
+                    end,
+                    To
+                }
+             || {From, To} <- Edges
+            ]
+    ).
+
+worker(Name) -> list_to_atom(atom_to_list(Name) ++ "_worker").
+
+worker_spec(Name, vm) -> coop:task(Name, fun(S, D) -> {S, D} end, #{});
+worker_spec(Name, native) -> coop:native(Name, routes, same, #{}).
 
 node_spec({Name, vm, _, _, Method} = Vertex, Edges) ->
     coop:task(Name, {?MODULE, step}, #{
@@ -60,8 +82,11 @@ node_spec({Name, native, _, _, Method} = Vertex, Edges) ->
 
 method(vm, {hash, by_thirds}) -> {hash, fun(Datum) -> element(2, Datum) div 3 end};
 method(vm, {select, by_names}) -> {select, fun(Datum) -> element(5, Datum) end};
+method(_Home, {consume, _}) -> {consume, {2, 1, 2}};
 method(_Home, Method) -> Method.
 
+args({Name, Home, to, Emits, {consume, _} = Method}, Edges) ->
+    args({Name, Home, one, Emits, Method}, Edges);
 args({Name, _, Kind, Emits, _}, Edges) ->
     {Name, Kind, Emits, targets(Name, Edges)}.
 
@@ -168,8 +193,8 @@ check({Vertices, Edges}, Stretches, Logs, Got) ->
             end
          || {Name, _, _, _, Method} <- Vertices
         ],
-        Last = [Name || {Name, _, _, _, _} <- Vertices, targets(Name, Edges) =:= []],
-        have_left([{Name, [R || {_, R} <- maps:get(Name, Given)]} || Name <- Last], Got)
+        Last = [{Name, M} || {Name, _, _, _, M} <- Vertices, targets(Name, Edges) =:= []],
+        have_left([{Name, M, [R || {_, R} <- maps:get(Name, Given)]} || {Name, M} <- Last], Got)
     catch
         throw:{?MODULE, What} -> {violated, What}
     end.
@@ -218,10 +243,14 @@ is_dealt_out(Name, Method, Given, Arrived) ->
                 end
              || {Way, Result} <- Given
             ]),
-            same({edge, Name, To, Method}, Expected, Data)
+            same({edge, Name, To, Method}, ordered(Method, Expected), ordered(Method, Data))
         end
      || {To, Data} <- Arrived
     ].
+
+%% Workers have no order among them.
+ordered({consume, _}, Data) -> lists:sort(Data);
+ordered(_Method, Data) -> Data.
 
 times(To, Result, Chosen) ->
     length([T || T <- maps:get(Result, Chosen), T =:= To]).
@@ -230,6 +259,8 @@ times(To, Result, Chosen) ->
 %% itself is taken from what arrived, and is held to what the method promises.
 choice(_Name, broadcast, Results, Arrived) ->
     maps:from_list([{R, targets_of(Arrived)} || R <- Results]);
+choice(Name, {consume, _}, Results, Arrived) ->
+    choice(Name, broadcast, Results, Arrived);
 choice(_Name, {select, _}, Results, _Arrived) ->
     maps:from_list([{R, as_list(Names)} || {_, _, _, _, Names} = R <- Results]);
 choice(_Name, round_robin, Results, Arrived) ->
@@ -283,10 +314,13 @@ have_left(Last, Got) ->
             [
                 same(
                     {left, Name, at_flush, Flush},
-                    [R || {Stretch, _, _, _, _} = R <- Results, Stretch > From, Stretch =< Flush],
-                    taken(Name, Data)
+                    ordered(Method, [
+                        R
+                     || {Stretch, _, _, _, _} = R <- Results, Stretch > From, Stretch =< Flush
+                    ]),
+                    ordered(Method, taken(Name, Data))
                 )
-             || {Name, Results} <- Last
+             || {Name, Method, Results} <- Last
             ],
             same({all_from_the_last_tier, Flush}, [], [
                 D

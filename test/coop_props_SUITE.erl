@@ -85,6 +85,7 @@ vertex(Homes) ->
             {hash, all},
             {select, {element, 5}},
             {select, by_names}
+            | [{consume, Home} || Home <- Homes]
         ])
     }.
 

@@ -34,7 +34,9 @@ groups() ->
      || Group <- [consume_vm, consume_native, consume_vm_to_native, consume_native_to_vm]
     ] ++
         [
-            {start_vm, [], start() ++ [what_cannot_be_started_is_an_error]},
+            {start_vm, [],
+                start() ++
+                    [what_cannot_be_started_is_an_error, a_cache_has_a_process_for_each_key]},
             {start_native, [], start() ++ [what_cannot_be_started_is_refused]}
         ].
 
@@ -774,6 +776,39 @@ what_cannot_be_started_is_an_error(_Config) ->
     {error, {bad_node, late, {undef, {nobody, nothing, 2}}}} =
         Try(#{}, coop:task(late, {nobody, nothing}, #{})),
     ok = try coop:head() catch error:not_a_task -> ok end.
+
+%% As doc/dataflow.md has it.
+cache(Cells, {put, Key, Value}) ->
+    {ok, Cell} = coop:start_node(coop:task(cell, fun answer/2, #{init => fun() -> Value end})),
+    {Cells#{Key => Cell}};
+cache(Cells, {get, Key, From}) ->
+    {Cells, to, [{maps:get(Key, Cells), {get, From}}]};
+cache(Cells, {drop, Key}) ->
+    ok = coop:stop_node(maps:get(Key, Cells)),
+    {maps:remove(Key, Cells)}.
+
+answer(Value, {get, From}) ->
+    From ! {value, Value},
+    {Value}.
+
+a_cache_has_a_process_for_each_key(_Config) ->
+    Worker = fun(Name) ->
+        coop:task(Name, fun cache/2, #{init => fun() -> #{} end})
+    end,
+    Directory = coop:task(directory, fun(S, D) -> {S, D} end, #{
+        dataflow => {hash, {element, 2}}
+    }),
+    Coop = start(coop_flow:fanout(Directory, [Worker(N) || N <- [a, b, c]], none), #{}),
+    Keys = lists:seq(1, 100),
+    relay(Coop, [{put, K, {value_of, K}} || K <- Keys]),
+    relay(Coop, [{get, K, self()} || K <- Keys]),
+    ok = coop:flush(Coop, ?LIMIT),
+    [{value, {value_of, K}} || K <- Keys] =:= lists:sort(mailbox()) orelse ct:fail(other_values),
+    relay(Coop, [{drop, K} || K <- Keys]),
+    ok = coop:flush(Coop, ?LIMIT),
+    Info = [coop_process:ask(pid(Coop, N), info, ?LIMIT) || N <- [a, b, c]],
+    [false, false, false] = [is_map_key(started, I) || I <- Info],
+    stop(Coop).
 
 what_cannot_be_started_is_refused(Config) ->
     Coop = start(coop_flow:pipeline([boss_node(Config)]), #{restart => body}),
