@@ -79,10 +79,15 @@ grant(Edge, Units, L = #late{edges = Edges}) ->
 tell(last, L = #late{started = Started}) ->
     await(lists:foldl(fun stop/2, L, maps:keys(Started)));
 tell(Barrier, L = #late{started = Started, edges = Edges}) ->
-    [
-        coop_edges:receiver(Edge, Edges) ! {'$coop', barrier, Edge, Barrier}
-     || {Edge, {_Window, running}} <- maps:to_list(Started)
-    ],
+    maps:foreach(
+        fun
+            (Edge, {_Window, running}) ->
+                coop_edges:receiver(Edge, Edges) ! {'$coop', barrier, Edge, Barrier};
+            (_Edge, {_Window, stopping}) ->
+                ok
+        end,
+        Started
+    ),
     await(L).
 
 await(L = #late{started = Started}) ->

@@ -125,10 +125,13 @@ run(Switch, Node, State, Spec, Wiring) ->
         Out
     ),
     Behind = maps:get(behind, Wiring, #{}),
-    [
-        Pid ! {'$coop', join, self(), Edge, maps:get(Edge, Behind), Window}
-     || {Edge, _Name, Pid, _} <- Out, is_map_key(Edge, Behind)
-    ],
+    lists:foreach(
+        fun({Edge, _Name, Pid, _}) ->
+            is_map_key(Edge, Behind) andalso
+                (Pid ! {'$coop', join, self(), Edge, maps:get(Edge, Behind), Window})
+        end,
+        Out
+    ),
     put(?HERE, #{
         switch => Switch,
         head => Head,

@@ -704,7 +704,8 @@ good_bye(#process{late = Late, edges = Edges}) ->
             ok;
         {Maker, MakersEdge} ->
             coop_edges:pay_all(Edges),
-            [Pid ! {'$coop', last, Edge} || {Edge, Pid} <- coop_edges:outs(Edges), Edge > 0],
+            Outs = [Out || {Edge, _Pid} = Out <- coop_edges:outs(Edges), Edge > 0],
+            lists:foreach(fun({Edge, Pid}) -> Pid ! {'$coop', last, Edge} end, Outs),
             Maker ! {'$coop', done, MakersEdge},
             ok
     end.
