@@ -14,7 +14,7 @@
 -export([request/4]).
 %% nodes made late
 -export([workers/1]).
--export([slab/2]).
+-export([slab/3]).
 -export([out_of/2]).
 -export([worker_wiring/3]).
 -export([late_wiring/3]).
@@ -360,12 +360,12 @@ workers(Router, Worker, Fresh, Body = #{spec := Spec, other := Other}) ->
     Beyond = [{Edge, Pid} || {Edge, _To, Pid} <- out_of(Worker, Body)],
     coop_workers:new(Fresh, Threshold, maps:get(window, Spec), Supplier, Beyond).
 
-%% @doc The worker that an edge leads to, if it is made here, and how many of them
-%% at a time.
--spec slab(term(), body()) -> {ok, map(), pos_integer()} | error.
-slab(Edge, #{spec := Spec}) ->
+%% @doc The worker that a router's edge leads to, if it is made here, and how many
+%% of them at a time.
+-spec slab(pid(), term(), body()) -> {ok, map(), pos_integer()} | error.
+slab(RouterPid, Edge, #{spec := Spec, pids := Pids}) ->
     case lists:keyfind(Edge, 1, edges(Spec)) of
-        {Edge, Router, To} when Router =/= [] ->
+        {Edge, Router, To} when map_get(Router, Pids) =:= RouterPid ->
             case {node_of(To, Spec), node_of(Router, Spec)} of
                 {Node = #{home := vm, used_by := Router}, #{dataflow := {consume, {_, _, N}}}} ->
                     {ok, Node, N};

@@ -32,6 +32,9 @@
 %% A registered name of another node is as good to send to as a pid. `workers' are
 %% those of a `consume'.
 -type process() :: pid() | {atom(), node()} | workers.
+%% Nobody has so many; but who knows an edge's number could pretend to.
+-define(MOST_JOINED, (1 bsl 20)).
+
 -record(edges, {
     %% Edge => {Sender, the sender's number, a quarter of its window}
     in = #{} :: #{edge() => {pid(), edge(), units()}},
@@ -69,7 +72,10 @@ drop_in(Edge, Edges = #edges{in = In, owed = Owed, behind = Behind}) ->
 %% held on `Barred', so is what comes on this one. False from a stranger.
 -spec join(edge(), pid(), Barred :: edge(), units(), edges()) -> {ok, edges()} | false.
 join(Edge, Sender, Barred, Window, Edges = #edges{in = In, behind = Behind}) ->
-    case is_map_key(Barred, In) andalso not is_map_key(Barred, Behind) of
+    IsPossible =
+        is_map_key(Barred, In) andalso not is_map_key(Barred, Behind) andalso
+            not is_map_key(Edge, In) andalso map_size(Behind) < ?MOST_JOINED,
+    case IsPossible of
         true ->
             Joined = add_in(Edge, Sender, Edge, Window, Edges),
             {ok, Joined#edges{behind = Behind#{Edge => Barred}}};
@@ -133,20 +139,22 @@ pay(Sender, Edge, Units) ->
 
 %% @doc An edge that goes out; one without bounds has `infinity'.
 -spec add_out(edge(), process(), units() | infinity, edges()) -> edges().
-add_out(Edge, Receiver, Credit, Edges = #edges{out = Out}) ->
-    reopen(Edges#edges{out = Out#{Edge => {Receiver, Credit}}}).
+add_out(Edge, Receiver, Credit, Edges0) ->
+    Edges = #edges{out = Out, open = Open} = drop_out(Edge, Edges0),
+    Edges#edges{out = Out#{Edge => {Receiver, Credit}}, open = Open + is_open(Credit)}.
 
 -spec drop_out(edge(), edges()) -> edges().
-drop_out(Edge, Edges = #edges{out = Out}) ->
-    reopen(Edges#edges{out = maps:remove(Edge, Out)}).
+drop_out(Edge, Edges = #edges{out = Out, open = Open}) ->
+    case maps:take(Edge, Out) of
+        {{_Receiver, Credit}, Out2} ->
+            Edges#edges{out = Out2, open = Open - is_open(Credit)};
+        error ->
+            Edges
+    end.
 
-reopen(Edges = #edges{out = Out}) ->
-    Edges#edges{
-        open = length([
-            E
-         || {E, {_Pid, Credit}} <- maps:to_list(Out), Credit =/= closed, Credit > 0
-        ])
-    }.
+is_open(closed) -> 0;
+is_open(0) -> 0;
+is_open(_Credit) -> 1.
 
 %% @doc Nothing can be sent on any edge, whatever credit still comes for it,
 %% until it is added again.

@@ -25,8 +25,10 @@
 %% For a node that neither dies of the reason nor finishes what it is at.
 -define(GRACE, 1_000).
 
-%% Numbers of edges made late; a C-node has those below.
--define(LATE_EDGES, (1 bsl 31)).
+%% Numbers of edges made late; a C-node has those below. Those of workers are used
+%% up, in time, and begin anew; those of nodes that stay must not meet them.
+-define(WORKER_EDGES, (1 bsl 31)).
+-define(STARTED_EDGES, (3 bsl 30)).
 -define(LAST_EDGE, (1 bsl 32 - 2)).
 
 %% Not initialised yet, with what is to follow; at work; not to be.
@@ -44,7 +46,8 @@
     nodes :: #{pid() => atom()},
     %% of those made late
     late :: #{pid() => late()},
-    next_edge = ?LATE_EDGES :: coop_edges:edge(),
+    worker_edge = ?WORKER_EDGES :: coop_edges:edge(),
+    started_edge = ?STARTED_EDGES :: coop_edges:edge(),
     %% when the body was restarted, within the period
     restarts = [] :: [integer()]
 }).
@@ -124,17 +127,24 @@ handle_control({'$coop', fell, Pid, Reason}, Edges, Switch) ->
     end;
 handle_control({'$coop', more, Router, Edge}, Edges, Switch) when is_pid(Router) ->
     {ok, Edges, more_workers(Router, Edge, Switch)};
-handle_control({'$coop', {Maker, _} = From, {start_node, Node, Out}}, Edges, Switch) when
-    is_pid(Maker)
+handle_control({'$coop', mark, Caller, {'$coop', flushed, _, _} = Mark}, Edges, Switch) when
+    is_pid(Caller)
 ->
-    #switch{body = #{spec := Spec}, late = Late} = Switch,
+    Caller ! Mark,
+    {ok, Edges, Switch};
+handle_control(
+    {'$coop', {Maker, _} = From, {start_node, Node, Out}},
+    Edges,
+    Switch = #switch{nodes = Nodes, late = Late}
+) when
+    is_map_key(Maker, Nodes) orelse is_map_key(Maker, Late), is_map(Node), is_list(Out)
+->
+    #switch{body = #{spec := Spec}} = Switch,
     Pid = coop_node:spawn_node(Node, Spec),
     Started = {started, maps:get(name, Node), From, Maker, Out},
     {ok, Edges, Switch#switch{late = Late#{Pid => Started}}};
-handle_control({'$coop', initialized, Pid, Result}, Edges, Switch = #switch{late = Late}) when
-    is_map_key(Pid, Late)
-->
-    initialized(Result, Pid, Edges, Switch);
+handle_control({'$coop', initialized, Pid, Result}, Edges, Switch = #switch{late = Late}) ->
+    initialized(maps:get(Pid, Late, unknown), Result, Pid, Edges, Switch);
 %% of a node made again nobody waits for it
 handle_control({'$coop', wired, Pid}, Edges, Switch = #switch{late = Late}) ->
     case Late of
@@ -155,30 +165,35 @@ wire_workers(Switch = #switch{late = Late}) ->
 
 wire_worker(Pid, Switch = #switch{body = Body, late = Late}) ->
     #{Pid := {worker, Name}} = Late,
-    {Out, Switch2} = late_edges(coop_body:out_of(Name, Body), Switch),
+    {Out, Switch2} = late_edges(coop_body:out_of(Name, Body), fun worker_edge/1, Switch),
     coop_node:wire(Pid, coop_body:worker_wiring(Name, Out, Body)),
     Switch2#switch{late = Late#{Pid := running}}.
 
 %% Each has a number of its own, and is behind the one that leads there.
-late_edges(Out, Switch = #switch{next_edge = Next}) ->
+late_edges(Out, Next, Switch) ->
     lists:mapfoldl(
         fun({Behind, To, Pid}, Acc) ->
-            {Edge, Acc2} = next_edge(Acc),
+            {Edge, Acc2} = Next(Acc),
             {{Edge, Behind, To, Pid}, Acc2}
         end,
-        Switch#switch{next_edge = Next},
+        Switch,
         Out
     ).
 
-next_edge(Switch = #switch{next_edge = ?LAST_EDGE}) ->
-    {?LAST_EDGE, Switch#switch{next_edge = ?LATE_EDGES}};
-next_edge(Switch = #switch{next_edge = Edge}) ->
-    {Edge, Switch#switch{next_edge = Edge + 1}}.
+worker_edge(Switch = #switch{worker_edge = ?STARTED_EDGES}) ->
+    worker_edge(Switch#switch{worker_edge = ?WORKER_EDGES});
+worker_edge(Switch = #switch{worker_edge = Edge}) ->
+    {Edge, Switch#switch{worker_edge = Edge + 1}}.
+
+started_edge(Switch = #switch{started_edge = ?LAST_EDGE}) ->
+    started_edge(Switch#switch{started_edge = ?STARTED_EDGES});
+started_edge(Switch = #switch{started_edge = Edge}) ->
+    {Edge, Switch#switch{started_edge = Edge + 1}}.
 
 %% They take data as soon as each is initialised.
 more_workers(Router, Edge, Switch = #switch{body = Body, late = Late}) ->
     #{spec := Spec} = Body,
-    case coop_body:slab(Edge, Body) of
+    case coop_body:slab(Router, Edge, Body) of
         {ok, Node = #{name := Name}, N} ->
             Pids = [coop_node:spawn_node(Node, Spec) || _ <- lists:seq(1, N)],
             Router ! {'$coop', fresh, Edge, Pids},
@@ -189,26 +204,22 @@ more_workers(Router, Edge, Switch = #switch{body = Body, late = Late}) ->
             Switch
     end.
 
-initialized(ok, Pid, Edges, Switch = #switch{late = Late, body = Body}) ->
-    case Late of
-        #{Pid := {worker, _}} ->
-            {ok, Edges, wire_worker(Pid, Switch)};
-        #{Pid := {started, _Name, From, Maker, Out0}} ->
-            #{spec := #{window := Window}} = Body,
-            {Edge, Switch2} = next_edge(Switch),
-            {Out, Switch3} = late_edges(Out0, Switch2),
-            coop_node:wire(Pid, coop_body:late_wiring({Maker, Edge}, Out, Body)),
-            Answer = {ok, Pid, Edge, Window},
-            {ok, Edges, Switch3#switch{late = Late#{Pid := {wiring, From, Answer}}}}
-    end;
-initialized({error, Reason}, Pid, Edges, Switch = #switch{late = Late}) ->
-    case Late of
-        #{Pid := {worker, Name}} ->
-            {stop, {init, Name, Reason}, Switch};
-        #{Pid := {started, Name, From, _, _}} ->
-            gen:reply(From, {error, {init, Name, Reason}}),
-            {ok, Edges, Switch#switch{late = Late#{Pid := withdrawn}}}
-    end.
+initialized({worker, _Name}, ok, Pid, Edges, Switch) ->
+    {ok, Edges, wire_worker(Pid, Switch)};
+initialized({worker, Name}, {error, Reason}, _Pid, _Edges, Switch) ->
+    {stop, {init, Name, Reason}, Switch};
+initialized({started, _Name, From, Maker, Out0}, ok, Pid, Edges, Switch) ->
+    #switch{late = Late, body = Body = #{spec := #{window := Window}}} = Switch,
+    {Edge, Switch2} = started_edge(Switch),
+    {Out, Switch3} = late_edges(Out0, fun started_edge/1, Switch2),
+    coop_node:wire(Pid, coop_body:late_wiring({Maker, Edge}, Out, Body)),
+    Answer = {ok, Pid, Edge, Window},
+    {ok, Edges, Switch3#switch{late = Late#{Pid := {wiring, From, Answer}}}};
+initialized({started, Name, From, _, _}, {error, Reason}, Pid, Edges, Switch) ->
+    gen:reply(From, {error, {init, Name, Reason}}),
+    {ok, Edges, Switch#switch{late = (Switch#switch.late)#{Pid := withdrawn}}};
+initialized(_, _Result, _Pid, _Edges, _Switch) ->
+    unhandled.
 
 %% With `normal' it has said good-bye, unless it was killed in its init.
 late_exit(Pid, Reason, Edges, Switch = #switch{late = Late}) ->

@@ -52,8 +52,6 @@
     state :: term(),
     dataflow :: coop_dataflow:dataflow() | last_tier,
     targets :: #{atom() => coop_edges:edge()},
-    %% nodes that the task has started
-    started = #{} :: #{pid() => coop_edges:edge()},
     receiver :: coop_receiver:receiver()
 }).
 
@@ -88,7 +86,8 @@ init(Switch, Node = #{init := Init}, Spec) ->
         State ->
             Switch ! {'$coop', initialized, self(), ok},
             receive
-                {'$coop', wire, Switch, Wiring} -> run(Switch, Node, State, Spec, Wiring)
+                {'$coop', wire, Switch, Wiring} -> run(Switch, Node, State, Spec, Wiring);
+                {'$coop', stop, Reason} -> exit(Reason)
             end
     catch
         Class:Reason:Stack ->
@@ -169,6 +168,7 @@ run(Switch, Node, State, Spec, Wiring) ->
     }).
 
 late(#{workers := Workers}, [{Edge, _, workers, _}]) -> coop_late:new(none, {Edge, Workers});
+late(#{origin := Origin, in := []}, _Out) -> coop_late:new({worker, Origin}, none);
 late(#{origin := Origin}, _Out) -> coop_late:new(Origin, none);
 late(_Wiring, _Out) -> none.
 
@@ -196,15 +196,11 @@ with_late(Return, Env, Node) ->
         undefined ->
             results(Return, Env, Node);
         Late ->
-            Started = [{Edge, Pid} || {start, Edge, Pid, _} <- Late],
-            Known = lists:foldl(
-                fun({Edge, Pid}, Acc) -> Acc#{Pid => Edge} end, Node#node.started, Started
+            {Outs, Node2} = results(Return, Env, Node),
+            {Starts, Stops} = lists:partition(
+                fun(What) -> element(1, What) =:= start end, lists:reverse(Late)
             ),
-            {Outs, Node2} = results(Return, Env, Node#node{started = Known}),
-            Starts = [Start || Start = {start, _, _, _} <- lists:reverse(Late)],
-            Stopped = [Pid || {stop, Pid} <- Late, is_map_key(Pid, Known)],
-            Stops = [{stop, maps:get(Pid, Known)} || Pid <- Stopped],
-            {Starts ++ Outs ++ Stops, Node2#node{started = maps:without(Stopped, Known)}}
+            {Starts ++ Outs ++ Stops, Node2}
     end.
 
 results({State, Result}, Env, Node) ->
@@ -222,8 +218,8 @@ results({State, to, Named}, Env, Node) when is_list(Named) ->
 results(Other, _Env, _Node) ->
     error({bad_return_value, Other}).
 
-edge_to(Pid, #node{started = Started}) when is_map_key(Pid, Started) ->
-    {late, maps:get(Pid, Started)};
+edge_to(Pid, _Node) when is_pid(Pid) ->
+    {late, Pid};
 edge_to(Name, #node{targets = Targets}) when is_map_key(Name, Targets) ->
     maps:get(Name, Targets);
 edge_to(Other, _Node) ->

@@ -38,13 +38,14 @@
 %% What a datum or a barrier gave: for an edge, for whichever is the least loaded
 %% by then, for a node that the task has started, or for the co-op's receiver.
 -type out() ::
-    {coop_edges:edge() | any | result | {late, coop_edges:edge()}, env(), term()}
+    {coop_edges:edge() | any | result | {late, pid()}, env(), term()}
     | {start, coop_edges:edge(), pid(), Window :: pos_integer()}
-    | {stop, coop_edges:edge()}.
+    | {stop, pid()}.
 -type entry() ::
     out()
     | {barrier, coop_edges:edge(), pid(), barrier()}
     | {flushed, barrier()}
+    | {flushed, By :: pid(), barrier()}
     %% of nodes made late: tell them, wait for them, and what is then the end of it
     | {tell, last | barrier()}
     | late
@@ -108,7 +109,9 @@
     %% of a body that may be restarted: the datum being worked at, and whether it
     %% came on an edge; how many of those it has taken
     ledger :: coop_ledger:ledger() | undefined,
+    %% what it has to do with nodes made late, and whether it is one
     late = none :: none | coop_late:late(),
+    is_late :: boolean(),
     hand :: {term(), boolean()} | undefined,
     taken = 0 :: non_neg_integer(),
     logged_at :: integer() | undefined
@@ -119,6 +122,7 @@
 -spec enter_loop(module(), map()) -> no_return().
 enter_loop(Module, Options) ->
     #{name := Name, parent := Parent, state := State, edges := Edges} = Options,
+    Late = maps:get(late, Options, none),
     P = #process{
         module = Module,
         state = State,
@@ -133,7 +137,8 @@ enter_loop(Module, Options) ->
         max_queue = maps:get(max_queue, Options, 10_000),
         max_queue_bytes = maps:get(max_queue_bytes, Options, 64 * 1024 * 1024),
         ledger = maps:get(ledger, Options, undefined),
-        late = maps:get(late, Options, none)
+        late = Late,
+        is_late = Late =/= none andalso coop_late:origin(Late) =/= none
     },
     loop(inherit(maps:get(held, Options, []), order_workers(P))).
 
@@ -238,8 +243,8 @@ accept_ours({'$coop', flush, {Caller, _Ref}} = Item, P) when is_pid(Caller) ->
 accept_ours({'$coop', priority, _Edge, Units, _Env, _Datum} = Item, P) when ?IS_UNITS(Units) ->
     #process{urgent = Urgent, queued = N} = P,
     P#process{urgent = queue:in(Item, Urgent), queued = N + 1};
-accept_ours({'$coop', credit, Edge, Units}, P = #process{edges = Edges}) when ?IS_UNITS(Units) ->
-    send_outbox(granted(Edge, Units, P#process{edges = coop_edges:grant(Edge, Units, Edges)}));
+accept_ours({'$coop', credit, Edge, Units}, P) when ?IS_UNITS(Units) ->
+    send_outbox(granted(Edge, Units, P));
 %% of nodes made late
 accept_ours({'$coop', join, Pid, Edge, Barred, Units} = Message, P) when
     is_pid(Pid), ?IS_UNITS(Units), is_integer(Edge)
@@ -292,12 +297,22 @@ accept_batch([Datum], Edge, Units, Env, P) ->
 accept_batch([Datum | Rest], Edge, Units, Env, P) ->
     accept_batch(Rest, Edge, Units, Env, admit({'$coop', data, Edge, 0, Env, Datum}, P)).
 
-granted(0, Units, P = #process{results = Results}) ->
-    P#process{results = coop_results:grant(Units, Results)};
-granted(Edge, Units, P = #process{late = Late}) when Late =/= none ->
-    P#process{late = coop_late:grant(Edge, Units, Late)};
-granted(_Edge, _Units, P) ->
-    P.
+granted(0, Units, P = #process{edges = Edges, results = Results}) ->
+    P#process{
+        edges = coop_edges:grant(0, Units, Edges), results = coop_results:grant(Units, Results)
+    };
+granted(Edge, Units, P = #process{edges = Edges, late = none}) ->
+    P#process{edges = coop_edges:grant(Edge, Units, Edges)};
+granted(Edge, Units, P = #process{late = Late}) ->
+    case coop_late:workers(Late) of
+        %% that is by workers
+        {Edge, _} -> P;
+        _ -> granted(Edge, Units, P#process{late = none}, coop_late:grant(Edge, Units, Late))
+    end.
+
+granted(Edge, Units, P, Late) ->
+    P2 = granted(Edge, Units, P),
+    P2#process{late = Late}.
 
 %% A plain message has no credit, so it is the one kind of datum that can be too
 %% many. Its size is asked for only here.
@@ -418,8 +433,11 @@ take({'$coop', Kind, Edge, Units, Env, Datum} = Item, P) when Kind =:= data; Kin
     #process{held = Held, edges = Edges} = P,
     Barred = coop_edges:barred(Edge, Edges),
     case Held of
-        #{Barred := Behind} -> P#process{held = Held#{Barred := queue:in(Item, Behind)}};
-        #{} -> datum(Datum, Env, true, P#process{edges = coop_edges:owe(Edge, Units, Edges)})
+        #{Barred := Behind} ->
+            P#process{held = Held#{Barred := queue:in(Item, Behind)}};
+        #{} ->
+            P2 = used(Edge, P#process{edges = coop_edges:owe(Edge, Units, Edges)}),
+            datum(Datum, Env, true, P2)
     end;
 take({waits, Mark, Item}, P = #process{overload = Overload}) ->
     P2 = tell_relays(P#process{overload = coop_overload:left(Mark, Overload)}),
@@ -434,7 +452,7 @@ take({'$coop', barrier, Edge, Barrier} = Item, P = #process{held = Held, edges =
         #{Edge := Behind} ->
             P#process{held = Held#{Edge := queue:in(Item, Behind)}};
         #{} ->
-            case coop_edges:is_in(Edge, Edges) of
+            case coop_edges:is_in(Edge, Edges) andalso coop_edges:barred(Edge, Edges) =:= Edge of
                 true -> barrier(Barrier, P#process{held = Held#{Edge => queue:new()}});
                 false -> P
             end
@@ -458,10 +476,11 @@ datum(Datum, Env, _, P = #process{module = Module, state = State, in = In, ledge
     try Module:handle_datum(Datum, Env, State) of
         {Outs, State2} -> emit(Outs, P2#process{state = State2})
     catch
+        exit:normal when P#process.is_late ->
+            end_late(P2);
         Class:Reason:Stack ->
             %% what was made before this
             _ = coop_results:pause(P#process.results),
-            {Class, Reason} =:= {exit, normal} andalso good_bye(P),
             erlang:raise(Class, Reason, Stack)
     end;
 datum(Datum, Env, IsCounted, P = #process{module = Module, state = State, in = In}) ->
@@ -489,9 +508,21 @@ barrier(Barrier, P = #process{held = Held, edges = Edges}) ->
         false -> P
     end.
 
-pass(Barrier, P = #process{module = Module, state = State}) ->
-    {Outs, State2} = Module:handle_barrier(Barrier, State),
-    emit(Outs ++ marks(Barrier, P), P#process{state = State2}).
+pass(Barrier, P = #process{module = Module, state = State, late = Late}) ->
+    try Module:handle_barrier(Barrier, State) of
+        {Outs, State2} ->
+            %% the flush may be what starts the first node
+            IsMaker = Late =/= none orelse lists:keymember(start, 1, Outs),
+            Late2 =
+                if
+                    IsMaker -> late(Late);
+                    true -> none
+                end,
+            P2 = P#process{state = State2, late = Late2},
+            emit(Outs ++ marks(Barrier, P2), P2)
+    catch
+        exit:normal when P#process.is_late -> end_late(P)
+    end.
 
 %% Edge 0 leads out of the co-op; the caller's mark follows the results.
 marks(Barrier, #process{late = none, edges = Edges}) ->
@@ -502,11 +533,18 @@ marks(Barrier, P = #process{late = Late}) ->
         late
         | case {coop_late:origin(Late), coop_late:workers(Late)} of
             {none, none} -> marks(Barrier, P#process{late = none});
-            {none, {_Edge, Workers}} -> marks_on(coop_workers:beyond(Workers), Barrier);
+            {none, {_Edge, Workers}} -> marks_beyond(Workers, Barrier);
             %% those behind have it from who made this one
             {_Maker, _} -> [passed]
         end
     ].
+
+%% Out of the co-op by the way that its workers' results go.
+marks_beyond(Workers, Barrier) ->
+    case coop_workers:beyond(Workers) of
+        [] -> [{flushed, coop_workers:supplier(Workers), Barrier}];
+        Outs -> marks_on(Outs, Barrier)
+    end.
 
 marks_on([], Barrier) -> [{flushed, Barrier}];
 marks_on(Outs, Barrier) -> [{barrier, Edge, Pid, Barrier} || {Edge, Pid} <- Outs].
@@ -560,6 +598,9 @@ send({result, Env, Value}, P) ->
 send({barrier, Edge, Pid, Barrier}, P) ->
     Pid ! {'$coop', barrier, Edge, Barrier},
     P;
+send({flushed, Supplier, {Caller, Ref}}, P = #process{last_tier = Total}) ->
+    Supplier ! {'$coop', mark, Caller, {'$coop', flushed, Ref, Total}},
+    P;
 send({flushed, {Caller, Ref}}, P = #process{last_tier = Total}) ->
     Results = pause(P),
     case coop_results:is_empty(Results) of
@@ -580,17 +621,17 @@ send({tell, What}, P = #process{late = Late}) ->
     P#process{late = coop_late:tell(What, Late)};
 send({start, Edge, Pid, Window}, P = #process{late = Late}) ->
     P#process{late = coop_late:start(Edge, Pid, Window, late(Late))};
-send({stop, Edge}, P = #process{late = Late}) ->
-    P#process{late = coop_late:stop(Edge, Late)};
-send({{late, Edge}, Env, Value}, P = #process{late = Late}) ->
-    case coop_late:take(Edge, Late) of
-        {ok, Pid, Late2} ->
+send({stop, Pid}, P = #process{late = Late}) ->
+    P#process{late = coop_late:stop(Pid, late(Late))};
+send({{late, Pid}, Env, Value}, P = #process{late = Late}) ->
+    case coop_late:take(Pid, late(Late)) of
+        {ok, Edge, Late2} ->
             Pid ! {'$coop', data, Edge, 1, Env, Value},
             sent(Value, Pid, P#process{late = Late2});
         full ->
             blocked;
         none ->
-            lose(Value, noproc, Env, P)
+            lose(Value, noproc, Env, done_if_last(P))
     end;
 send(Last, P) when Last =:= passed; Last =:= good_bye ->
     Results = pause(P),
@@ -661,7 +702,7 @@ order_workers(P = #process{late = Late}) ->
     end.
 
 fresh_workers(Edge, Pids, P = #process{late = Late}) ->
-    case coop_late:workers(Late) of
+    case lists:all(fun erlang:is_pid/1, Pids) andalso coop_late:workers(Late) of
         {Edge, Workers} ->
             Workers2 = coop_workers:add(Pids, Workers),
             order_workers(more_credit(Edge, Workers, coop_late:set_workers({Edge, Workers2}, Late), P));
@@ -682,33 +723,41 @@ more_credit(Edge, Workers, Late, P = #process{edges = Edges}) ->
     More = coop_workers:credit(Workers2) - coop_workers:credit(Workers),
     send_outbox(P#process{late = Late, edges = coop_edges:grant(Edge, More, Edges)}).
 
-%% Nothing more comes to a node that was made late: after its flush, and the end
-%% of those that it has started, it ends.
+used(_Edge, P = #process{late = none}) -> P;
+used(Edge, P = #process{late = Late}) -> P#process{late = coop_late:used(Edge, Late)}.
+
+%% Nothing more comes to a node that was made late: after its flush it ends.
 last(Edge, P = #process{late = Late, module = Module, state = State}) when Late =/= none ->
     case coop_late:origin(Late) of
         {_Maker, Edge} ->
-            {Outs, State2} = Module:handle_barrier(last, State),
-            emit(Outs ++ [{tell, last}, late, good_bye], P#process{state = State2});
+            P2 = used(Edge, P),
+            try Module:handle_barrier(last, State) of
+                {Outs, State2} -> emit(Outs ++ end_of_late(), P2#process{state = State2})
+            catch
+                exit:normal -> end_late(P2)
+            end;
         _ ->
             P
     end;
 last(_Edge, P) ->
     P.
 
+%% It has ended itself with `normal': so do those that it has started, before it.
+%% One that waits to be used has no business to.
+end_late(P = #process{late = Late, outbox = Outbox}) ->
+    coop_late:is_used(Late) orelse exit({unused, normal}),
+    send_outbox(P#process{outbox = Outbox ++ end_of_late()}).
+
+end_of_late() -> [{tell, last}, late, good_bye].
+
 %% Behind all that it has sent.
-good_bye(#process{late = none}) ->
-    ok;
 good_bye(#process{late = Late, edges = Edges}) ->
-    case coop_late:origin(Late) of
-        none ->
-            ok;
-        {Maker, MakersEdge} ->
-            coop_edges:pay_all(Edges),
-            Outs = [Out || {Edge, _Pid} = Out <- coop_edges:outs(Edges), Edge > 0],
-            lists:foreach(fun({Edge, Pid}) -> Pid ! {'$coop', last, Edge} end, Outs),
-            Maker ! {'$coop', done, MakersEdge},
-            ok
-    end.
+    {Maker, MakersEdge} = coop_late:origin(Late),
+    coop_edges:pay_all(Edges),
+    Outs = [Out || {Edge, _Pid} = Out <- coop_edges:outs(Edges), Edge > 0],
+    lists:foreach(fun({Edge, Pid}) -> Pid ! {'$coop', last, Edge} end, Outs),
+    Maker ! {'$coop', done, MakersEdge},
+    ok.
 
 %% What waits to fill a batch goes out.
 pause(P = #process{hand = Hand, taken = Taken}) ->
@@ -898,6 +947,8 @@ system_continue(_Parent, Debug, P) ->
     loop(P#process{debug = Debug}).
 
 -spec system_terminate(term(), pid(), [sys:dbg_opt()], #process{}) -> no_return().
+system_terminate(normal, _Parent, Debug, P) when P#process.is_late ->
+    loop(end_late(P#process{debug = Debug, status = running}));
 system_terminate(Reason, _Parent, Debug, P) ->
     terminate(Reason, P#process{debug = Debug}).
 

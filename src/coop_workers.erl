@@ -13,6 +13,7 @@
 -export([order/1]).
 -export([is_idle/1]).
 -export([beyond/1]).
+-export([supplier/1]).
 -export([info/1]).
 
 -record(workers, {
@@ -74,6 +75,9 @@ is_idle(#workers{busy = Busy}) -> Busy =:= 0.
 
 -spec beyond(workers()) -> [{coop_edges:edge(), pid()}].
 beyond(#workers{beyond = Beyond}) -> Beyond.
+
+-spec supplier(workers()) -> pid().
+supplier(#workers{supplier = Supplier}) -> Supplier.
 
 -spec info(workers()) -> #{fresh | busy | done => non_neg_integer()}.
 info(#workers{unused = Unused, busy = Busy, done = Done}) ->

@@ -56,6 +56,11 @@ consume() ->
         a_worker_may_end_with_normal,
         the_end_of_a_worker_is_that_of_the_co_op,
         the_kill_of_an_unused_worker_is_that_of_the_co_op,
+        the_normal_end_of_an_unused_worker_too,
+        sys_may_end_a_worker_in_order,
+        a_worker_may_have_many_results,
+        no_slab_is_ordered_twice,
+        strangers_cannot_disturb_it,
         a_stop_leaves_no_worker,
         an_init_that_fails_at_first_fails_the_start,
         an_init_that_fails_later_ends_the_co_op,
@@ -71,7 +76,10 @@ start() ->
         what_comes_behind_a_flush_waits_for_started_nodes,
         a_stopped_node_does_what_it_was_sent_before,
         a_stopped_node_ends_those_that_it_has_started,
-        a_node_that_has_stopped_is_known_no_more,
+        what_one_that_is_gone_is_sent_is_dropped,
+        one_that_ends_itself_ends_those_that_it_has_started,
+        one_that_ends_itself_is_waited_for_by_a_flush,
+        a_node_started_by_a_flush_is_waited_for_by_it,
         a_full_edge_holds_its_maker,
         the_end_of_a_started_node_is_that_of_the_co_op,
         one_that_ends_with_normal_is_gone,
@@ -128,6 +136,8 @@ boss(S, {to, Node, D}) ->
 boss(S, {stop, Node}) ->
     ok = coop:stop_node(Node),
     {S};
+boss(_, {quit, Reason}) ->
+    exit(Reason);
 boss(S, {head, From}) ->
     From ! {head, coop:head()},
     {S};
@@ -387,6 +397,101 @@ the_kill_of_an_unused_worker_is_that_of_the_co_op(Config) ->
         {'EXIT', Coop, killed} -> ok
     after ?LIMIT -> ct:fail(still_there)
     end.
+
+the_normal_end_of_an_unused_worker_too(Config) ->
+    Coop = start(pool(Config, {1, 0, 1}, {slow, self()}), #{}, fun go_first/0),
+    [Pid] = waiting_first(),
+    Pid ! {exit, normal},
+    receive
+        {'EXIT', Coop, {unused, normal}} -> ok
+    after ?LIMIT -> ct:fail(still_there)
+    end.
+
+sys_may_end_a_worker_in_order(Config) ->
+    Coop = start(counted(Config, {2, 1, 2}), #{window => 1}),
+    [Pid] = waiting(Coop, 1),
+    relay(Coop, [next]),
+    Terminator = spawn_link(fun() -> ok = sys:terminate(Pid, normal) end),
+    go([Pid]),
+    ok = coop:flush(Coop, ?LIMIT),
+    receive
+        {'EXIT', Terminator, _} -> ok
+    after ?LIMIT -> ct:fail(terminator_waits)
+    end,
+    2 = length([R || {P, R} <- mailbox(), P =/= total]),
+    stop(Coop).
+
+%% More than its window, into a node of each home, and with as few workers as may
+%% be when its receivers are only just being wired.
+a_worker_may_have_many_results(Config) ->
+    {_, Home} = proplists:get_value(homes, Config),
+    Many =
+        case Home of
+            vm -> coop:task(worker, fun(S, N) -> {S, many, lists:seq(1, N)} end, #{});
+            native -> coop:native(worker, routes, up_to, #{})
+        end,
+    [
+        begin
+            Join = crew(JoinHome, join, hand, undefined, #{}),
+            Coop = start(coop_flow:pipeline([router(Config, {1, 5, 2}), Many, Join]), #{}),
+            relay(Coop, lists:duplicate(20, 30)),
+            ok = coop:flush(Coop, ?LIMIT),
+            600 = length(mailbox()),
+            stop(Coop)
+        end
+     || JoinHome <- [vm, native]
+    ],
+    ok.
+
+no_slab_is_ordered_twice(Config) ->
+    Coop = start(pool(Config, {1, 40, 30}), #{}),
+    eventually(filled, fun() -> maps:get(fresh, workers(Coop)) > 40 end),
+    relay(Coop, lists:seq(1, 5)),
+    ok = coop:flush(Coop, ?LIMIT),
+    5 = length(mailbox()),
+    #{fresh := Fresh} = workers(Coop),
+    {true, _} = {Fresh =< 40 + 30, Fresh},
+    stop(Coop).
+
+%% Who knows the numbers of edges may still do no more than be ignored.
+strangers_cannot_disturb_it(Config) ->
+    Coop = start(counted(Config, {2, 1, 2}), #{}),
+    Router = pid(Coop, router),
+    Counter = pid(Coop, counter),
+    Switches = maps:get(switches, coop:info(Coop)),
+    Forged =
+        [{Router, {'$coop', Word, Edge}} || Word <- [last, passed, done], Edge <- [1, 2, 3, -1, x, 16#FFFFFFFF]] ++
+        [{Router, {'$coop', credit, 1, 5}}, {Router, {'$coop', fresh, 1, [foo]}}] ++
+        [{Router, {'$coop', fresh, 1, foo}}, {Router, {'$coop', fresh, 7, [self()]}}] ++
+        [
+            {Counter, {'$coop', join, Pid, Edge, Barred, Units}}
+         || {Pid, Edge, Barred, Units} <- [
+                {self(), 2, 2, 1}, {foo, 9, 2, 1}, {self(), x, 2, 1}, {self(), 9, 77, 1},
+                {self(), 9, x, 1}, {self(), 9, 2, -1}, {self(), 16#FFFFFFFF, 2, 1}
+            ]
+        ] ++
+        [
+            {Switch, Message}
+         || Switch <- Switches,
+            Message <- [
+                {'$coop', more, self(), 1},
+                {'$coop', more, foo, 1},
+                {'$coop', more, Router, 99},
+                {'$coop', mark, foo, bar},
+                {'$coop', initialized, self(), foo},
+                {'$coop', {self(), make_ref()}, {start_node, foo, bar}}
+            ]
+        ],
+    [Pid ! Message || {Pid, Message} <- Forged],
+    relay(Coop, lists:seq(1, 50)),
+    ok = coop:flush(Coop, ?LIMIT),
+    Got = mailbox(),
+    {50, 50} = {
+        length([D || {P, D} <- Got, is_pid(P), is_integer(D)]), lists:sum([N || {total, N} <- Got])
+    },
+    #{fresh := Fresh} = workers(Coop),
+    {true, _} = {Fresh =< 3, Fresh},
+    stop(Coop).
 
 %% Starts it in a process that lets the first worker go.
 start(T, More, Meanwhile) ->
@@ -658,18 +763,29 @@ a_stopped_node_ends_those_that_it_has_started(Config) ->
     [{Inner, a}, {Inner, flush}] = mailbox(),
     stop(Coop).
 
-a_node_that_has_stopped_is_known_no_more(Config) ->
-    Coop = start(coop_flow:pipeline([boss_node(Config)]), #{}),
-    Pid = start_hand(Coop),
-    relay(Coop, [{stop, Pid}, {to, Pid, a}]),
+what_one_that_is_gone_is_sent_is_dropped(Config) ->
+    Self = self(),
+    Coop = start(coop_flow:pipeline([boss_node(Config)]), #{dead_letter => Self}),
+    [Stopped, Ended] = [start_hand(Coop) || _ <- [1, 2]],
+    Monitors = monitors([Stopped, Ended]),
+    relay(Coop, [{stop, Stopped}, {to, Stopped, a}, {to, Ended, {exit, normal}}]),
+    {coop_dead_letter, Coop, boss, a, noproc} = take_first(a),
+    [normal, normal] = all_down(Monitors),
+    eventually(all_gone, fun() -> not is_map_key(started, boss_info(Coop)) end),
+    relay(Coop, [{to, Ended, b}, {to, Self, c}]),
+    {error, noproc} = coop:call(Coop, {to, Ended, d}, ?LIMIT),
+    ok = coop:flush(Coop, ?LIMIT),
+    [{coop_dead_letter, Coop, boss, D, noproc} = take_first(D) || D <- [b, c, d]],
+    #{dropped := 4} = boss_info(Coop),
+    stop(Coop).
+
+take_first(D) ->
     receive
-        {'EXIT', Coop, Reason} -> {_, true} = {Reason, is_about(Reason)}
-    after ?LIMIT -> ct:fail(still_there)
+        {coop_dead_letter, _, _, D, _} = Letter -> Letter
+    after ?LIMIT -> ct:fail({no_dead_letter, D})
     end.
 
-is_about({{not_downstream, _}, _}) -> true;
-is_about({{cpp_exception, <<"std::invalid_argument">>, _}, _}) -> true;
-is_about(_) -> false.
+boss_info(Coop) -> coop_process:ask(pid(Coop, boss), info, ?LIMIT).
 
 %% One is in its hands, five have credit, and its maker has the one behind.
 a_full_edge_holds_its_maker(Config) ->
@@ -712,6 +828,60 @@ one_that_ends_with_normal_is_gone(Config) ->
     ok = coop:flush(Coop, ?LIMIT),
     [{Pid, a}, {Other, b}] = mailbox(),
     stop(Coop).
+
+one_that_ends_itself_ends_those_that_it_has_started(Config) ->
+    Coop = start(coop_flow:pipeline([boss_node(Config), counter()]), #{}),
+    {ok, Boss} = started(Coop, boss, undefined),
+    relay(Coop, [{to, Boss, {start, self(), inner, hand, undefined}}]),
+    [{started, {ok, Inner}}] = take(1),
+    relay(Coop, [{to, Boss, {to, Inner, {wait, self()}}}]),
+    [{waiting, Inner}] = take(1),
+    Monitors = monitors([Boss, Inner]),
+    relay(Coop, [{to, Boss, {quit, normal}}]),
+    go([Inner]),
+    [normal, normal] = all_down(Monitors),
+    ok = coop:flush(Coop, ?LIMIT),
+    [{Inner, went}, {total, 1}] = mailbox(),
+    stop(Coop).
+
+one_that_ends_itself_is_waited_for_by_a_flush(Config) ->
+    Coop = start(coop_flow:pipeline([boss_node(Config), counter()]), #{}),
+    Pid = start_hand(Coop),
+    relay(Coop, [{to, Pid, {wait, self()}}, {to, Pid, {exit, normal}}]),
+    [{waiting, Pid}] = take(1),
+    Ref = make_ref(),
+    Coop ! {'$coop', flush, {self(), Ref}},
+    relay(Coop, [behind]),
+    go([Pid]),
+    [{Pid, went}, {total, 1}, {'$coop', flushed, Ref, 1}] = take(3),
+    ok = coop:flush(Coop, ?LIMIT),
+    [{total, 1}] = [T || {total, _} = T <- mailbox()],
+    stop(Coop).
+
+a_node_started_by_a_flush_is_waited_for_by_it(Config) ->
+    Self = self(),
+    Starter =
+        case is_native(Config) of
+            true ->
+                coop:native(boss, crew, starts_at_flush, #{args => Self});
+            false ->
+                coop:task(boss, fun(S, D) -> {S, D} end, #{
+                    flush => fun(S) ->
+                        {ok, Pid} = coop:start_node(vm_node(late, hand, undefined, #{})),
+                        {S, to, [{Pid, {wait, Self}}]}
+                    end
+                })
+        end,
+    Coop = start(coop_flow:pipeline([Starter, counter()]), #{}),
+    Ref = make_ref(),
+    Coop ! {'$coop', flush, {Self, Ref}},
+    [{waiting, Pid}] = take(1),
+    relay(Coop, [behind]),
+    [] = mailbox(),
+    go([Pid]),
+    [{Pid, went}, {total, 1}, {'$coop', flushed, Ref, 1}] = take(3),
+    ok = coop:stop(Coop, shutdown),
+    ok.
 
 started_nodes_end_with_the_co_op(Config) ->
     Coop = start(coop_flow:pipeline([boss_node(Config)]), #{}),

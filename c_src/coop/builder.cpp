@@ -32,16 +32,12 @@ void builder::begin(node::process& maker, const pid& parent) {
   switch_ = home_.spawn<kill_switch>();
   watch(maker, *switch_, atom("kill_switch"));
   places_.resize(spec_.nodes.size());
-  std::vector<member_ptr> members;
-  left_ = 0;
-  for (std::size_t i = 0; i < spec_.nodes.size(); ++i)
-    if (spec_.nodes[i].is_native)
-      spawn_first(i, members);
-  switch_->take_care_of(std::move(members));
+  switch_->take_care_of(spawn_members());
   switch_->set_parent(parent);
   switch_->set_origin(
       {term::tuple({atom("coop_kill_switch"), atom("init"), term::integer(1)}),
        {parent}});
+  spawn_workers();
   of_parent_ = maker.monitor(parent, parent.node);
   for (std::size_t i = 0; i < places_.size(); ++i)
     initialise(i, maker);
@@ -68,20 +64,31 @@ builder::node_ptr builder::spawn_worker(std::size_t i) {
   return w;
 }
 
-void builder::spawn_first(std::size_t i, std::vector<member_ptr>& members) {
-  auto& at = places_[i];
-  if (const auto router = spec_.nodes[i].used_by) {
+std::vector<member_ptr> builder::spawn_members() {
+  std::vector<member_ptr> members;
+  for (std::size_t i = 0; i < places_.size(); ++i)
+    if (spec_.nodes[i].is_native && !spec_.nodes[i].used_by) {
+      places_[i].here = spawn_node(i);
+      places_[i].p = places_[i].here->pid();
+      members.push_back(places_[i].here);
+    }
+  left_ = members.size();
+  return members;
+}
+
+// The first ones of each kind.
+void builder::spawn_workers() {
+  for (std::size_t i = 0; i < places_.size(); ++i) {
+    const auto router = spec_.nodes[i].used_by;
+    if (!router || !spec_.nodes[i].is_native)
+      continue;
+    auto& at = places_[i];
     const std::size_t n = spec_.nodes[*router].how.workers.initial;
     for (left_ += n; at.workers.size() < n;) {
       at.workers.push_back(spawn_worker(i));
       at.fresh.push_back(at.workers.back()->pid());
     }
-    return;
   }
-  ++left_;
-  at.here = spawn_node(i);
-  at.p = at.here->pid();
-  members.push_back(at.here);
 }
 
 void builder::watch(node::process& maker, const node::process& p, atom name) {
@@ -220,6 +227,8 @@ term builder::wire(const term& pids, const term& parent) {
   const auto parent_pid = parent.as_pid();
   if (!head_pid || !other || !parent_pid)
     return bad("pids");
+  if (is_connected_ && !is_again_)
+    return bad("wired");
   if (auto wrong = read_pids(pids))
     return *wrong;
   other_switch_ = *other;
@@ -297,12 +306,14 @@ bool builder::has_workers() const {
 // Nothing that this looks at changes once the co-op is wired: each worker wires
 // itself, on its own fiber, when it is initialised.
 std::vector<term> builder::more_workers(std::shared_ptr<builder> self,
+                                        const pid& router_pid,
                                         std::uint32_t edge) {
   std::vector<term> made;
   if (edge > spec_.edges.size())
     return made;
   const auto [router, i] = spec_.edges[edge - 1];
-  if (!spec_.nodes[i].is_native || spec_.nodes[i].used_by != router)
+  if (!spec_.nodes[i].is_native || spec_.nodes[i].used_by != router
+      || places_[router].p != router_pid)
     return made;
   for (auto n = spec_.nodes[router].how.workers.replenish; n > 0; --n) {
     const auto w = spawn_worker(i);
@@ -333,7 +344,7 @@ std::unique_ptr<wiring> builder::worker_wiring(std::size_t i) const {
     if (from != i)
       continue;
     out_edge e;
-    e.number = e.own_number = switch_->next_edge();
+    e.number = e.own_number = switch_->next_edge(late_kind::worker);
     e.behind = static_cast<std::uint32_t>(k + 1);
     e.window = std::min<std::uint64_t>(spec_.window, worker_window);
     e.target = spec_.nodes[to].name;
@@ -346,7 +357,7 @@ std::unique_ptr<wiring> builder::worker_wiring(std::size_t i) const {
     w->receiver = spec_.receiver;
     w->window = std::min<std::uint64_t>(spec_.window, worker_window);
   } else if (how.how != dataflow::method::broadcast) {
-    w->how = std::make_unique<dispatch>(how, w->out, switch_->next_edge());
+    w->how = std::make_unique<dispatch>(how, w->out, w->out.front().number);
   }
   return w;
 }
@@ -385,7 +396,6 @@ void builder::begin_again(kill_switch& maker) {
   failure_.reset();
   watched_.clear();
   waiting_.resize(places_.size());
-  std::vector<member_ptr> members;
   for (std::size_t i = 0; i < places_.size(); ++i)
     if (auto& here = places_[i].here) {
       waiting_[i].append(here->leave_behind());
@@ -396,11 +406,7 @@ void builder::begin_again(kill_switch& maker) {
     for (const node::message* m = lane.front(); m != nullptr; m = m->next)
       if (m->edge != node::no_edge)
         ++carried_[m->edge];
-  left_ = 0;
-  for (std::size_t i = 0; i < spec_.nodes.size(); ++i)
-    if (spec_.nodes[i].is_native)
-      spawn_first(i, members);
-  maker.take_care_of(std::move(members));
+  maker.take_care_of(spawn_members());
   for (std::size_t i = 0; i < places_.size(); ++i)
     initialise(i, maker);
 }
@@ -455,6 +461,7 @@ builder::link_between(std::uint32_t number, member_ptr from, member_ptr to) {
 void builder::connect(const pid& head_pid, const pid& parent) {
   limits_.beyond->set_head(head_pid);
   head_pid_ = head_pid;
+  is_connected_ = true;
   connect_nodes(head_pid);
   if (spec_.restart)
     switch_->limit_restarts(*spec_.restart);

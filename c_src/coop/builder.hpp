@@ -37,9 +37,9 @@ public:
   const std::optional<term>& failure() const noexcept { return failure_; }
   // Whether the kill switch has to make workers while the co-op runs.
   bool has_workers() const;
-  // By it: those of the router that has that edge, their pids.
+  // By it: those of that router, if that is its edge; their pids.
   std::vector<term> more_workers(std::shared_ptr<builder> self,
-                                 std::uint32_t edge);
+                                 const pid& router, std::uint32_t edge);
 
   // The co-op is all here: wires it, links the head to `parent`.
   pid start(std::shared_ptr<builder> self, const pid& parent);
@@ -78,7 +78,8 @@ private:
 
   node_ptr spawn_node(std::size_t i);
   node_ptr spawn_worker(std::size_t i);
-  void spawn_first(std::size_t i, std::vector<member_ptr>& members);
+  std::vector<member_ptr> spawn_members();
+  void spawn_workers();
   void watch(node::process& maker, const node::process& p, atom name);
   void initialise(std::size_t i, node::process& maker);
   void initialise(std::size_t i, const node_ptr& n, node::process& maker);
@@ -105,7 +106,7 @@ private:
   std::vector<boost::intrusive_ptr<local_link>> links_; // by edge number - 1
   std::vector<pid> switches_;
   pid leader_, other_switch_, head_pid_, group_leader_;
-  bool is_again_ = false;
+  bool is_connected_ = false, is_again_ = false;
   std::vector<node::message_list> waiting_; // as spec_.nodes: of their lanes
   edge_counts carried_;                     // how many of those, or on the VM
 

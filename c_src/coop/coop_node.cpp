@@ -8,6 +8,7 @@
 #include "otp/crash_report.hpp"
 
 #include <atomic>
+#include <exception>
 #include <memory>
 #include <stdexcept>
 #include <utility>
@@ -28,7 +29,12 @@ std::optional<term> coop_node::guarded(const term& datum, F&& f) {
     f();
     return std::nullopt;
   } catch (const exit_signal& e) {
-    finish(e.reason()); // esp::exit, or what run() knows already
+    // esp::exit, or what run() knows already
+    if (is_late() && is_wired() && e.reason().is_atom("normal")
+        && !exit_reason())
+      end_late();
+    else
+      finish(e.reason());
     return std::nullopt;
   } catch (const decode_error&) {
     static const atom function_clause("function_clause");
@@ -67,14 +73,18 @@ void coop_node::handle_request(node::message& m) {
   if (!leave_task())
     return;
   if (state_ != nullptr || reason)
-    i->done(reason);
+    return i->done(reason);
   // Else it was told to end meanwhile, and who waits hears of that.
+  if (is_late())
+    i->done(exit_reason());
 }
 
 result<esp::pid> coop_node::start_node(std::string_view name,
                                        std::string_view task, term args) {
   if (keeps_lane())
     return {errc::refused, "the co-op has restart => body"};
+  if (!is_wired())
+    return {errc::refused, "the co-op is not there yet"};
   if (is_router())
     return {errc::refused, "a router by consume starts no other nodes"};
   node_spec s;
@@ -101,17 +111,23 @@ result<esp::pid> coop_node::start_node(std::string_view name,
     std::optional<term> failure;
   };
   const auto o = std::make_shared<outcome>();
-  node->initialise(std::move(args), [o, me = node::process_ptr(this)](
-                                        std::optional<term> reason) {
-    o->failure = std::move(reason);
-    o->is_there.store(true, std::memory_order_release);
-    me->kick();
-  });
-  block([&] { return o->is_there.load(std::memory_order_acquire); });
-  if (o->failure) {
+  node->initialise(std::move(args),
+                   [o, self = node.get(),
+                    me = node::process_ptr(this)](std::optional<term> reason) {
+                     if (reason)
+                       self->withdraw();
+                     o->failure = std::move(reason);
+                     o->is_there.store(true, std::memory_order_release);
+                     me->kick();
+                   });
+  try {
+    block([&] { return o->is_there.load(std::memory_order_acquire); });
+  } catch (...) { // no room for one more fiber that waits, or the end
     node->withdraw();
-    return {errc::refused, o->failure->to_string(1'000)};
+    throw;
   }
+  if (o->failure)
+    return {errc::refused, o->failure->to_string(1'000)};
   add_late(node);
   return node->pid();
 }
@@ -147,6 +163,13 @@ void coop_node::flush_task() {
   if (leave_task() && reason)
     crash(*reason, std::nullopt);
   check_exit(); // the barrier does not go on from a node that has failed
+}
+
+void coop_node::terminate(const term& reason) {
+  if (is_late() && is_wired() && reason.is_atom("normal"))
+    end_late();
+  else
+    finish(reason);
 }
 
 void coop_node::crash(const term& reason, const std::optional<term>& last) {
@@ -221,18 +244,18 @@ void outlet::emit_datum_to(std::string_view node, datum d) {
 }
 
 void outlet::emit_datum_to(const pid& node, datum d) {
-  if (!static_cast<coop::emitter*>(node_)->emit_to(node, std::move(d)))
-    throw std::invalid_argument("no node of its own: "
-                                + term(node).to_string());
+  static_cast<coop::emitter*>(node_)->emit_to(node, std::move(d));
 }
 
 namespace {
 
 coop::coop_node& this_node_of_a_coop() {
   auto* const me = dynamic_cast<coop::coop_node*>(node::process::current());
-  if (me == nullptr)
+  if (me == nullptr || !me->is_wired())
     throw std::logic_error("esp: called off a co-op node's task");
-  me->check_exit();
+  // Destructors of a task that ends may still say good-bye.
+  if (std::uncaught_exceptions() == 0 && !me->is_finalizing())
+    me->check_exit();
   return *me;
 }
 
@@ -243,8 +266,8 @@ result<pid> start_node(std::string_view name, std::string_view task,
   return this_node_of_a_coop().start_node(name, task, args);
 }
 
-bool stop_node(const pid& node) {
-  return this_node_of_a_coop().stop_late(node);
+void stop_node(const pid& node) {
+  this_node_of_a_coop().stop_late(node);
 }
 
 pid head() {

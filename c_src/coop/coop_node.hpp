@@ -30,6 +30,7 @@ public:
 
 protected:
   bool take(datum& d) override;
+  void terminate(const term& reason) override;
   void flush_task() override;
   void handle_request(node::message& m) override;
   void ended(const term& reason) override;

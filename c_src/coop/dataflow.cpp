@@ -73,7 +73,7 @@ struct collector final : emitter {
   explicit collector(std::vector<term>& into) : into_(into) {}
   void emit(datum d) override { into_.push_back(d.to_term()); }
   bool emit_to(std::string_view, datum) override { return false; }
-  bool emit_to(const pid&, datum) override { return false; }
+  void emit_to(const pid&, datum) override {}
   std::vector<term>& into_;
 };
 

@@ -12,9 +12,8 @@ namespace esp::coop {
 class emitter {
 public:
   virtual void emit(datum d) = 0;
-  // False: no such node.
-  virtual bool emit_to(std::string_view node, datum d) = 0;
-  virtual bool emit_to(const pid& late, datum d) = 0;
+  virtual bool emit_to(std::string_view node, datum d) = 0; // false: no such
+  virtual void emit_to(const pid& late, datum d) = 0;
 
 protected:
   ~emitter() = default;

@@ -17,8 +17,9 @@ const atom member_down("member_down"), rests("rests"), abandoned("abandoned"),
     head_stopped("head_stopped"), ending("ending"), adopted("adopted"),
     late_down("late_down");
 
-// Numbers of edges that are made late: those of a VM are above.
-constexpr std::uint32_t late_edges = (1u << 31) - first_late_edge;
+// Numbers of edges that are made late, beyond those of a template; those of a VM
+// are above.
+constexpr std::uint32_t first_late_edge = 1'000'000, first_started = 1u << 30;
 
 node::message_ptr to_self(atom tag, const term& reason) {
   return std::make_unique<node::message>(node::what::exit,
@@ -51,9 +52,14 @@ void kill_switch::late_ended(std::uint64_t number, const term& reason,
        node::lane::control);
 }
 
-std::uint32_t kill_switch::next_edge() noexcept {
+std::uint32_t kill_switch::next_edge(late_kind k) noexcept {
+  if (k == late_kind::started)
+    return first_started
+           + started_edges_.fetch_add(1, std::memory_order_relaxed)
+                 % first_started;
   return first_late_edge
-         + edges_.fetch_add(1, std::memory_order_relaxed) % late_edges;
+         + worker_edges_.fetch_add(1, std::memory_order_relaxed)
+               % (first_started - first_late_edge);
 }
 
 void kill_switch::member_ended(const term& reason) {
@@ -92,12 +98,19 @@ void kill_switch::handle_request(node::message& m) {
     return heard(t.element(0), t.element(1));
   if (t.is_tagged("$coop", 3))
     request(t.element(1), t.element(2));
-  else if (t.is_tagged("$coop", 4) && t.element(1).is_atom("more")) {
-    const auto router = t.element(2).as_pid();
-    const auto edge = t.element(3).as_integer().value_or(0);
-    if (router && edge > 0 && !ending_)
-      supply(*router, static_cast<std::uint32_t>(edge));
-  }
+  else if (t.is_tagged("$coop", 4))
+    about_workers(t.element(1), t.element(2).as_pid(), t.element(3));
+}
+
+// {'$coop', more, Router, Edge} and {'$coop', mark, Caller, Mark}
+void kill_switch::about_workers(const term& word,
+                                const std::optional<esp::pid>& who,
+                                const term& what) {
+  const auto edge = what.as_integer().value_or(0);
+  if (word.is_atom("more") && who && edge > 0 && edge < first_late_edge)
+    supply(*who, static_cast<std::uint32_t>(edge));
+  else if (word.is_atom("mark") && who && what.is_tagged("$coop", 4))
+    home().send_message(pid(), *who, what);
 }
 
 void kill_switch::heard(const term& what, const term& reason) {
@@ -217,8 +230,8 @@ void kill_switch::take_in_late() {
 void kill_switch::supply(const esp::pid& router, std::uint32_t edge) {
   std::vector<term> workers;
   try {
-    if (builder_)
-      workers = builder_->more_workers(builder_, edge);
+    if (builder_ && !ending_)
+      workers = builder_->more_workers(builder_, router, edge);
   } catch (...) { // no room for so many processes
     return begin_end(node::reason_of_current_exception());
   }

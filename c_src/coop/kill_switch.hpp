@@ -44,8 +44,8 @@ public:
   bool adopt(member_ptr late);
   void late_ended(std::uint64_t number, const term& reason,
                   bool is_orderly) noexcept;
-  // The number of one more edge.
-  std::uint32_t next_edge() noexcept;
+  // The number of one more edge, unique in the co-op.
+  std::uint32_t next_edge(late_kind k) noexcept;
 
   // From a member, on any thread, when its links would have fired.
   void member_ended(const term& reason);
@@ -76,6 +76,8 @@ private:
 
   void heard(const term& what, const term& reason);
   void take_in_late();
+  void about_workers(const term& word, const std::optional<esp::pid>& who,
+                     const term& what);
   void supply(const esp::pid& router, std::uint32_t edge);
   void request(const term& from, const term& what);
 
@@ -93,7 +95,7 @@ private:
 
   std::vector<member_ptr> members_;
   std::unordered_map<std::uint64_t, member_ptr> late_; // by its number
-  std::atomic<std::uint32_t> edges_{0};                // made late
+  std::atomic<std::uint32_t> worker_edges_{0}, started_edges_{0};
   spinlock adopted_lock_;
   std::vector<member_ptr> adopted_; // to be taken in; under that lock
   bool is_over_ = false;            // likewise

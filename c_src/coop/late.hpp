@@ -24,13 +24,15 @@
 
 namespace esp::coop {
 
-// The numbers of edges made late; unique in a co-op, by ranges for its homes.
-inline constexpr std::uint32_t first_late_edge = 1'000'000;
+// What has its edges' numbers out of one range: those of workers are used up, in
+// time, and begin anew; those of nodes that stay must not meet them.
+enum class late_kind : std::uint8_t { worker, started };
 
 // Of a late node: who made it, and by which edge it is fed.
 struct late_origin {
   esp::pid maker;
   std::uint32_t edge = 0;
+  bool is_used = false; // a worker's end is in order once it has had its datum
 };
 
 // The workers of a router by `consume`.
@@ -64,6 +66,7 @@ struct late_part {
   std::unordered_map<esp::pid, std::uint32_t> made_by_pid;
   std::size_t awaited = 0; // of them
   std::unordered_map<std::uint32_t, in_edge> joined;
+  std::vector<term> joining;   // before this one is wired
   std::optional<term> barrier; // {Caller, Ref}: to be passed on after them
   bool is_ending = false;      // after them
 

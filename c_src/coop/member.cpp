@@ -97,12 +97,16 @@ void member::leaves_queue(const message& m) noexcept {
     plain_bytes_.fetch_sub(size_of(m), std::memory_order_relaxed);
 }
 
+void member::not_understood(const term& t) {
+  limiter().log(base::log_level::warning, "not understood by "
+                                              + term(pid()).to_string() + ": "
+                                              + t.to_string(200));
+}
+
 std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
   const auto e = t.elements();
   const auto unknown = [&]() -> std::optional<std::pair<message_ptr, lane>> {
-    limiter().log(base::log_level::warning, "not understood by "
-                                                + term(pid()).to_string() + ": "
-                                                + t.to_string(200));
+    not_understood(t);
     return std::nullopt;
   };
   if (e.size() < 3)
@@ -166,7 +170,7 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
   }
   if (e.size() == 3 && (word == "passed" || word == "done" || word == "last")) {
     const std::int64_t which = count_in(e[2]);
-    if (which < 0)
+    if (which < 0 || which >= node::no_edge)
       return unknown();
     const auto about = static_cast<std::uint32_t>(which);
     if (word == "last") {
@@ -184,7 +188,9 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
     std::vector<returned_credit> all;
     for (const term& w : *workers)
       if (const auto p = w.as_pid())
-        all.push_back({number, 1, news::fresh, 0, *p});
+        all.push_back({number, 0, news::fresh, 0, *p});
+    if (!all.empty())
+      all.back().units = 1; // the last of a slab
     hear(std::move(all));
     return std::nullopt;
   }
@@ -283,6 +289,9 @@ void member::take_wiring(wiring&& w) {
       plain_bytes_.fetch_add(size_of(*i), std::memory_order_relaxed);
   unread(std::move(wiring_.left));
   is_wired_ = true;
+  if (late_)
+    for (const term& t : std::exchange(late_->joining, {}))
+      take_joining(t);
   if (const auto after = std::exchange(wiring_.after, std::nullopt))
     rewired(*after);
 }
@@ -344,7 +353,7 @@ void member::take_credit_in() {
       continue;
     }
     for (auto& e : wiring_.out)
-      if (e.own_number == c.edge && c.what == news::credit)
+      if (e.own_number == c.edge && c.what == news::credit && !is_router())
         e.take_back(c); // edges inside are made whole
     if (receiver_ && c.edge == 0)
       receiver_->take_credit(c);
@@ -483,6 +492,8 @@ void member::handle_data(message_ptr m) {
         return take_barrier(*e, m->value.as<term>());
       e->owed += m->units;
       give_back(*e, false);
+      if (is_late_ && late_->origin)
+        late_->origin->is_used = true;
     }
   if (m->kind == what::flush) {
     barrier_enters(m->value.as<term>());
@@ -578,7 +589,10 @@ void member::pass_on(const term& caller) {
     if (is_router() ? !late_->pool->beyond.empty() : !wiring_.out.empty())
       return;
     const term mark = own::flushed(caller.element(1), wiring_.last_tier);
-    if (const auto to = caller.element(0).as_pid())
+    if (is_router()) // by the way that its workers' results go
+      home().send_message(pid(), late_->pool->supplier,
+                          own::mark(caller.element(0), mark));
+    else if (const auto to = caller.element(0).as_pid())
       home().send_message(pid(), *to, mark);
     if (keeps_lane())
       home().send_message(pid(), wiring_.head, mark);
@@ -728,7 +742,7 @@ void member::ended(const term& reason) {
   if (!is_given_up())
     bury(reason);
   env_.reset();
-  if (is_late_ && reason.is_atom("normal"))
+  if (is_orderly_)
     say_good_bye();
   late_.reset();
   drop_wiring(false);

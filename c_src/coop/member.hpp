@@ -101,12 +101,12 @@ public:
   // throws exit_signal.
   void emit(datum d) final;
   bool emit_to(std::string_view node, datum d) final;
-  bool emit_to(const esp::pid& late, datum d) final;
-  // A late node that it has started: what was sent to it was the last. False:
-  // no such.
-  bool stop_late(const esp::pid& node);
+  void emit_to(const esp::pid& late, datum d) final;
+  // A late node that it has started: what was sent to it was the last.
+  void stop_late(const esp::pid& node);
   // A late node that was not wired ends, and nobody minds.
   void withdraw();
+  bool is_wired() const noexcept { return is_wired_; }
   esp::pid head_pid() const noexcept { return wiring_.head; }
 
 protected:
@@ -131,6 +131,9 @@ protected:
   // A late node is ready: wires it to go where this one goes. Its maker alone
   // ends it from here on.
   void add_late(const boost::intrusive_ptr<member>& node);
+  bool is_late() const noexcept { return is_late_; }
+  // A late node has ended itself: so do those that it has started, before it.
+  void end_late();
   bool all_have_credit();
   in_edge& add_in_edge(in_edge e);
   std::span<const in_edge> in_edges() const noexcept { return wiring_.in; }
@@ -179,6 +182,9 @@ private:
   void take_last(const in_edge& e);
   bool await_late(const term* caller);
   void settle_late();
+  void finish_late();
+  std::shared_ptr<made_node> made(const esp::pid& node) const;
+  void not_understood(const term& message);
   void send_to_worker(out_edge& e, datum d);
   void order_workers();
   void say_good_bye();
@@ -207,8 +213,8 @@ private:
   std::unique_ptr<late_part> late_;
   bool is_wired_ = false;
   bool is_late_ = false;
-  bool is_orderly_ = false; // its end, which nobody minds
-  std::uint32_t held_ = 0;  // in edges a barrier has come on
+  std::atomic<bool> is_orderly_{false}; // its end, which nobody minds
+  std::uint32_t held_ = 0;              // in edges a barrier has come on
   std::uint64_t in_ = 0, out_ = 0;
   std::atomic<std::uint64_t> dropped_{0}, dead_lettered_{0}; // of the dropped
 

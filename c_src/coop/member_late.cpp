@@ -7,6 +7,7 @@
 #include "coop/own_messages.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <limits>
 
 namespace esp::coop {
@@ -17,8 +18,8 @@ using node::what;
 
 namespace {
 
-// As many as there can be processes.
-constexpr std::size_t most_joined = 1u << 22;
+// Nobody has so many; but who knows an edge's number could pretend to.
+constexpr std::size_t most_joined = 1u << 20;
 
 node::message_ptr last_on(std::uint32_t edge) {
   auto m = std::make_unique<message>(what::last, datum());
@@ -38,8 +39,7 @@ late_part& member::late() {
   return *late_;
 }
 
-// ---- Edges
-// --------------------------------------------------------------------
+// ---- Edges -----------------------------------------------------------------
 
 void member::take_late_wiring() {
   if (wiring_.pool) {
@@ -66,10 +66,15 @@ void member::take_joining(const term& request) {
                                        : static_cast<std::uint32_t>(n);
   };
   const auto who = e[2].as_pid();
-  const in_edge* const behind = find_in(number(4));
-  if (!who || number(3) == node::no_edge || behind == nullptr
-      || behind->behind != node::no_edge || late().joined.size() >= most_joined)
+  if (!is_wired_ && late().joining.size() < most_joined) {
+    late_->joining.push_back(request);
     return;
+  }
+  const in_edge* const behind = find_in(number(4));
+  if (!who || number(3) == node::no_edge || find_in(number(3)) != nullptr
+      || behind == nullptr || behind->behind != node::no_edge
+      || late().joined.size() >= most_joined)
+    return not_understood(request);
   in_edge in;
   in.number = in.sender_number = number(3);
   in.window = number(5);
@@ -86,15 +91,27 @@ void member::take_last(const in_edge& e) {
   if (!late_ || !late_->origin)
     return; // a stranger's
   flush_task();
+  late_->origin->is_used = true;
+  end_late();
+}
+
+void member::end_late() {
+  static const atom normal("normal"), unused("unused");
+  if (!late_ || !late_->origin || !late_->origin->is_used)
+    return finish(term::tuple({unused, normal}));
   if (receiver_)
     receiver_->flush();
   late_->is_ending = await_late(nullptr);
   if (!late_->is_ending)
-    finish(atom("normal"));
+    finish_late();
 }
 
-// ---- As their maker
-// -----------------------------------------------------------
+void member::finish_late() {
+  is_orderly_ = true;
+  finish(atom("normal"));
+}
+
+// ---- As their maker --------------------------------------------------------
 
 void member::take_late_news(const returned_credit& c) {
   using news = returned_credit::word;
@@ -106,7 +123,7 @@ void member::take_late_news(const returned_credit& c) {
     if (c.what == news::fresh) {
       p->fresh.push_back(c.worker);
       ++p->supplied;
-      p->is_ordered = false;
+      p->is_ordered = p->is_ordered && c.units == 0;
     } else if (c.what == news::done) {
       p->done = std::min(p->done + 1, e.sent);
     }
@@ -157,42 +174,37 @@ void member::settle_late() {
   if (late_->barrier)
     pass_on(*std::exchange(late_->barrier, std::nullopt));
   else if (late_->is_ending)
-    finish(atom("normal"));
+    finish_late();
 }
 
-bool member::emit_to(const esp::pid& to, datum d) {
+// Null: none that it has started, or no longer.
+std::shared_ptr<made_node> member::made(const esp::pid& node) const {
+  if (!late_)
+    return nullptr;
+  const auto it = late_->made_by_pid.find(node);
+  return it == late_->made_by_pid.end() ? nullptr : late_->made.at(it->second);
+}
+
+void member::emit_to(const esp::pid& to, datum d) {
   static const atom noproc("noproc");
   check_exit();
-  const auto it = late_ ? late_->made_by_pid.find(to)
-                        : decltype(late_->made_by_pid)::iterator();
-  if (!late_ || it == late_->made_by_pid.end())
-    return false;
-  const auto n = late_->made.at(it->second);
-  if (n->is_stopping)
-    return false;
-  ++out_;
-  if (!n->edge.has_credit())
+  const auto n = made(to);
+  if (n && !n->is_stopping && !n->edge.has_credit())
     wait_for_credit(n->edge);
-  if (n->is_gone)
-    lose(d.to_term(), noproc, env_);
-  else
-    send_on(n->edge, std::move(d));
-  return true;
+  if (!n || n->is_stopping || n->is_gone)
+    return lose(d.to_term(), noproc, env_);
+  ++out_;
+  send_on(n->edge, std::move(d));
 }
 
-bool member::stop_late(const esp::pid& node) {
-  const auto it = late_ ? late_->made_by_pid.find(node)
-                        : decltype(late_->made_by_pid)::iterator();
-  if (!late_ || it == late_->made_by_pid.end())
-    return false;
-  const auto& n = late_->made.at(it->second);
-  if (!std::exchange(n->is_stopping, true))
+void member::stop_late(const esp::pid& node) {
+  const auto n = made(node);
+  if (n && !std::exchange(n->is_stopping, true))
     n->edge.local->receiver->push(last_on(n->edge.number), lane::data);
-  return true;
 }
 
 void member::add_late(const member_ptr& node) {
-  const std::uint32_t number = switch_->next_edge();
+  const std::uint32_t number = switch_->next_edge(late_kind::started);
   auto w = std::make_unique<wiring>();
   auto n = std::make_shared<made_node>();
   n->edge.number = n->edge.own_number = number;
@@ -209,7 +221,7 @@ void member::add_late(const member_ptr& node) {
   w->in.push_back(std::move(in));
   for (const auto& o : wiring_.out) {
     out_edge e;
-    e.number = e.own_number = switch_->next_edge();
+    e.number = e.own_number = switch_->next_edge(late_kind::started);
     e.behind = o.behind == node::no_edge ? o.number : o.behind;
     e.window = wiring_.window;
     e.target = o.target;
@@ -217,7 +229,7 @@ void member::add_late(const member_ptr& node) {
     e.here = o.local ? o.local->receiver : o.here;
     w->out.push_back(std::move(e));
   }
-  w->origin = late_origin{pid(), number};
+  w->origin = late_origin{pid(), number, true};
   w->receiver = wiring_.receiver;
   w->tag = wiring_.tag;
   w->batch = wiring_.batch;
@@ -229,12 +241,12 @@ void member::add_late(const member_ptr& node) {
   node->wire(std::move(w));
 }
 
-// ---- Workers
-// ------------------------------------------------------------------
+// ---- Workers ---------------------------------------------------------------
 
 // The one next in turn, which is fed nothing else.
 void member::send_to_worker(out_edge& e, datum d) {
   check_exit();
+  assert(!late_->pool->fresh.empty() && "credit is by workers");
   const esp::pid to = late_->pool->fresh.front();
   late_->pool->fresh.pop_front();
   ++e.sent;
@@ -262,8 +274,7 @@ void member::order_workers() {
                       own::more(pid(), wiring_.out.front().number));
 }
 
-// ---- As one of them
-// -----------------------------------------------------------
+// ---- As one of them --------------------------------------------------------
 
 void member::withdraw() {
   is_orderly_ = true;
@@ -274,7 +285,6 @@ void member::withdraw() {
 void member::say_good_bye() {
   if (!late_ || !late_->origin)
     return;
-  is_orderly_ = true;
   for (auto& e : wiring_.in)
     give_back(e, true);
   for (const auto& e : wiring_.out) {

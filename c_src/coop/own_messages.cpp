@@ -116,6 +116,11 @@ term more(const pid& router, std::uint32_t edge) {
   return term::tuple({tag, more_, router, number(edge)});
 }
 
+term mark(const term& to, const term& mark) {
+  static const atom mark_("mark");
+  return term::tuple({tag, mark_, to, mark});
+}
+
 term fresh(std::uint32_t edge, const std::vector<term>& workers) {
   static const atom fresh_("fresh");
   return term::tuple({tag, fresh_, number(edge), term::list(workers)});

@@ -34,6 +34,7 @@ term last(std::uint32_t edge);
 term passed(std::uint32_t edge);
 term done(std::uint32_t edge);
 term more(const pid& router, std::uint32_t edge);
+term mark(const term& to, const term& mark);
 term fresh(std::uint32_t edge, const std::vector<term>& workers);
 // To who waits for a flush.
 term restarted(const term& reference, const term& reason);

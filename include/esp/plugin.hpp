@@ -62,8 +62,9 @@ public:
     emit_datum_to(node, datum::of(std::forward<T>(value)));
   }
 
-  // The same to a node that this task has started, see start_node();
-  // std::invalid_argument if it has not, or has stopped it.
+  // The same to a node that this task has started, see start_node(). If that
+  // has ended, or was stopped, or is none of its own, the datum is dropped, with
+  // `noproc` as its reason.
   template <class T>
   void emit_to(const pid& node, T&& value) {
     emit_datum_to(node, datum::of(std::forward<T>(value)));
@@ -92,10 +93,11 @@ private:
 // restart => body), noproc (the co-op ends).
 ESP_API result<pid> start_node(std::string_view name, std::string_view task,
                                const term& args = term(atom("undefined")));
-// Ends it in order, after what has been sent to it and its flush. False: it is
-// not one that this task has started.
-ESP_API bool stop_node(const pid& node);
-// The head of the task's co-op, to which it may send new data.
+// Ends it in order, after what has been sent to it and its flush; nothing happens
+// if it is none that this task has started.
+ESP_API void stop_node(const pid& node);
+// The head of the task's co-op, to which it may send new data. (As the others not
+// for constructors, which run before the co-op does: std::logic_error.)
 ESP_API pid head();
 
 // A state that sys:replace_state or an upgrade hands to a constructor.
