@@ -43,17 +43,12 @@ bool is_option(const term& o) {
   return o.is_tagged("reply", 2) || o.is_tagged("reply_tag", 2);
 }
 
-bool is_too_many(const term& args) {
-  const auto a = args.as_list();
-  return a && a->size() >= max_arguments;
-}
-
 // erpc:execute_call/4: the process exits with what came of it.
 term execute_call(call_context& c, const term& res, const term& m,
                   const term& f, const term& a) {
   static const atom return_("return"), throw_("throw"), exit_("exit"),
       error_("error"), erpc("erpc"), system_limit("system_limit");
-  if (is_too_many(a))
+  if (count_arguments(a) == max_arguments)
     return term::tuple({res, error_, term::tuple({erpc, system_limit})});
   try {
     return term::tuple({res, return_, c.table.apply(c, m, f, a)});
@@ -74,19 +69,6 @@ term execute_call(call_context& c, const term& res, const term& m,
   }
 }
 
-node::process_ptr start(node::node& home, std::function<void()> body,
-                        atom module, atom name, std::size_t arity,
-                        const pid& parent) {
-  const auto p = home.spawn<node::spawned_process>(
-      std::move(body), std::string(module.name()) + ":"
-                           + std::string(name.name()) + "/"
-                           + std::to_string(arity));
-  p->set_origin({term::tuple({module, name,
-                              term::integer(static_cast<std::int64_t>(arity))}),
-                 {term(parent)}});
-  return p;
-}
-
 } // namespace
 
 // As an Erlang node would: errors are logged, exits and throws are not caught
@@ -102,6 +84,12 @@ void evaluate(const function_table& table, const work& w) {
       me.home().on_crash(me, reason);
     esp::exit(reason);
   }
+}
+
+std::string text_of(const term& module, const term& name, const term& args) {
+  const auto arity = count_arguments(args);
+  return module.to_string(64) + ":" + name.to_string(64) + "/"
+         + (arity ? std::to_string(*arity) : "?");
 }
 
 term uncaught(const raised& e) {
@@ -126,22 +114,30 @@ std::variant<node::process_ptr, atom> spawn_for(node::node& home,
   if (!options || !std::all_of(options->begin(), options->end(), is_option))
     return badopt;
   std::function<void()> body;
-  if (r.module == erpc && r.function == call_ && r.arity == 4)
-    body = [&table, caller = r.from.node, a = *r.args.as_list()] {
+  std::string doing;
+  if (r.module == erpc && r.function == call_ && r.arity == 4) {
+    const auto a = *r.args.as_list();
+    doing = text_of(a[1], a[2], a[3]);
+    body = [&table, caller = r.from.node, a] {
       node::process& me = *node::process::current();
       call_context c{me.home(), me, table, caller};
       esp::exit(execute_call(c, a[0], a[1], a[2], a[3]));
     };
-  else if (r.module == erpc && r.function == cast && r.arity == 3)
-    body = [&table, caller = r.from.node, a = *r.args.as_list()] {
-      evaluate(table, {a[0], a[1], a[2], caller});
-    };
-  else
-    body = [&table, w = work{r.module, r.function, r.args, r.from.node}] {
-      evaluate(table, w);
-    };
+  } else {
+    work w{r.module, r.function, r.args, r.from.node};
+    if (r.module == erpc && r.function == cast && r.arity == 3) {
+      const auto a = *r.args.as_list();
+      w = {a[0], a[1], a[2], r.from.node};
+    }
+    doing = text_of(w.module, w.name, w.args);
+    body = [&table, w = std::move(w)] { evaluate(table, w); };
+  }
   try {
-    return start(home, std::move(body), r.module, r.function, r.arity, r.from);
+    const auto p =
+        home.spawn<node::spawned_process>(std::move(body), std::move(doing));
+    p->set_origin({term::tuple({r.module, r.function, term::integer(r.arity)}),
+                   {term(r.from)}});
+    return p;
   } catch (const std::system_error&) {
     return system_limit;
   }

@@ -5,6 +5,7 @@
 
 #include "rpc/function_table.hpp"
 
+#include <string>
 #include <variant>
 
 namespace esp::served {
@@ -28,6 +29,9 @@ spawn_for(node::node& home, const function_table& table,
 // erlang:apply/3 with nobody waiting for the value: ends the process as on an
 // Erlang node.
 void evaluate(const function_table& table, const work& w);
+
+// "m:f/2", for lines that say what a process was doing.
+std::string text_of(const term& module, const term& name, const term& args);
 
 // The exit reason of a process in which that was not caught.
 term uncaught(const raised& e);

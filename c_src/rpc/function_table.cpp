@@ -1,5 +1,6 @@
 #include "rpc/function_table.hpp"
 
+#include "esp/coder.hpp"
 #include "esp/process.hpp"
 
 #include "base/log.hpp"
@@ -32,6 +33,20 @@ void refuse(const call_context& c, atom module, atom name, arguments args) {
 }
 
 } // namespace
+
+std::optional<std::size_t> count_arguments(const term& list) {
+  decoder in(list);
+  decoder::list_state l;
+  if (!in.enter(l))
+    return std::nullopt;
+  std::size_t n = 0;
+  while (in.next(l)) {
+    if (++n == max_arguments)
+      return n;
+    in.skip();
+  }
+  return l.proper ? std::optional(n) : std::nullopt;
+}
 
 void badarg() {
   throw raised(exception_class::error, badarg_);
@@ -176,9 +191,9 @@ term function_table::apply(call_context& c, const term& module,
                            const term& name, const term& args) const {
   static const atom system_limit("system_limit"), apply_("apply");
   const auto m = module.as_atom(), f = name.as_atom();
-  const auto a = args.as_list();
-  if (m && f && a && a->size() < max_arguments)
-    return call(c, *m, *f, *a);
+  const auto a = count_arguments(args);
+  if (m && f && a && *a < max_arguments)
+    return call(c, *m, *f, *args.as_list());
   throw raised(
       exception_class::error, m && f && a ? system_limit : badarg_,
       stack_of(erlang, apply_, term::list({module, name, args}), error_info()));
@@ -188,12 +203,12 @@ term function_table::apply(call_context& c, const term& fun,
                            const term& args) const {
   static const atom badfun("badfun"), badarity("badarity"), apply_("apply");
   static const term stack = stack_of(erlang, apply_, term::integer(2));
-  const auto a = args.as_list();
+  const auto a = count_arguments(args);
   if (!a)
     badarg();
   const auto e = external_of(fun);
-  if (e && e->arity == a->size())
-    return call(c, e->module, e->name, *a);
+  if (e && e->arity == *a && *a < max_arguments)
+    return call(c, e->module, e->name, *args.as_list());
   if (fun.kind() == kind::fun && e)
     throw raised(exception_class::error,
                  term::tuple({badarity, term::tuple({fun, args})}), stack);

@@ -46,6 +46,10 @@ private:
 
 // erlang:apply/3 takes fewer arguments than this, or it is system_limit.
 inline constexpr std::size_t max_arguments = 1'024;
+// How many there are in `list`, or max_arguments for more; none if it is no
+// proper list. No more of it is looked at, nor made: it may be as long as a
+// signal.
+std::optional<std::size_t> count_arguments(const term& list);
 
 // erlang:apply of erlang:apply of ... is a loop there and a stack here, which
 // has an end: deeper than this it is system_limit.

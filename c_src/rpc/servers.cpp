@@ -185,7 +185,7 @@ void rex::call(atom caller, const term& what,
             throw;
           }
         },
-        "rpc");
+        text_of(what.element(1), what.element(2), what.element(3)));
     begin(*p, "execute_call", 4, what.element(4));
   } catch (const std::system_error&) {
     reply(home(), exited(system_limit));
@@ -199,7 +199,7 @@ void rex::cast(atom caller, const term& what) {
         [&table = table_, w = work{parts[1], parts[2], parts[3], caller}] {
           evaluate(table, w);
         },
-        "rpc");
+        text_of(parts[1], parts[2], parts[3]));
     begin(*p, "execute_cast", 3, parts[4]);
   } catch (const std::system_error&) {
     unknown(what); // there is no room for it, and nobody to tell
