@@ -43,6 +43,18 @@ foreach(source IN LISTS plugins)
   set_property(TARGET plugin_${plugin} PROPERTY EXCLUDE_FROM_ALL ON)
   add_dependencies(test_plugins plugin_${plugin})
 endforeach()
+# In a folder of test/plugins: other images of the same names, and such as must
+# not be loaded.
+file(GLOB plugins CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/test/plugins/*/*.cpp)
+foreach(source IN LISTS plugins)
+  cmake_path(GET source STEM plugin)
+  cmake_path(GET source PARENT_PATH folder)
+  cmake_path(GET folder FILENAME folder)
+  esp_plugin_target(plugin_${folder}_${plugin} ${plugin}
+    ${PROJECT_BINARY_DIR}/plugins/${folder} ${source})
+  set_property(TARGET plugin_${folder}_${plugin} PROPERTY EXCLUDE_FROM_ALL ON)
+  add_dependencies(test_plugins plugin_${folder}_${plugin})
+endforeach()
 
 if(ESP_TESTS)
   get_property(tests GLOBAL PROPERTY ESP_TEST_TARGETS)

@@ -374,6 +374,14 @@ c_node_option(period, N) when is_integer(N), N > 0 -> {ok, N};
 c_node_option(_Key, _Value) -> bad.
 
 arguments(Options) ->
+    case lists:keyfind(rpc, 1, Options) of
+        {rpc, Policy} = Bad when Policy =/= all, Policy =/= inspect, Policy =/= none ->
+            {error, {bad_option, Bad}};
+        _ ->
+            texts(Options)
+    end.
+
+texts(Options) ->
     try
         {ok, lists:append([["--" ++ atom_to_list(Key), text(Value)] || {Key, Value} <- Options])}
     catch

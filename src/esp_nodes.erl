@@ -7,6 +7,7 @@
 -export([start_link/0]).
 -export([up/2]).
 -export([find/1]).
+-export([all/0]).
 -export([await/2]).
 -export([await_loss/2]).
 -export([add_plugin/2]).
@@ -43,6 +44,15 @@ find(Name) ->
         [] -> error
     catch
         error:badarg -> error
+    end.
+
+%% @doc Those that are up.
+-spec all() -> [{atom(), node()}].
+all() ->
+    try
+        [{Name, CNode} || [Name, CNode] <- ets:match(?TABLE, {{up, '$1'}, '$2', '_'})]
+    catch
+        error:badarg -> []
     end.
 
 -spec await(atom(), timeout()) -> {ok, node(), Owner :: pid()} | {error, term()}.

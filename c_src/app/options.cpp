@@ -8,11 +8,26 @@ namespace esp::app {
 
 namespace po = boost::program_options;
 
+namespace {
+
+served::policy policy_of(const std::string& name) {
+  if (name == "all")
+    return served::policy::all;
+  if (name == "inspect")
+    return served::policy::inspect;
+  if (name == "none")
+    return served::policy::none;
+  throw po::error("--rpc wants all, inspect or none");
+}
+
+} // namespace
+
 options read_options(int argc, const char* const* argv) {
   options o;
   auto& p = o.node.peers;
   auto& w = o.node.workers;
   std::vector<std::string> cookies;
+  std::string rpc = "all";
   std::uint64_t ticktime = 60, setuptime = 7'000, stack_kib = w.stack_size >> 10;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   stack_kib = 256; // redzones and shadow frames
@@ -32,6 +47,8 @@ options read_options(int argc, const char* const* argv) {
       ("stack", po::value(&stack_kib), "stack of a task, in KiB")
       ("max-blocked", po::value(&w.max_blocked), "tasks blocked at once")
       ("plugin", po::value(&o.plugins), "file to load; may be repeated")
+      ("rpc", po::value(&rpc),
+       "what nodes other than the owner may call: all, inspect or none")
       ("hidden", po::value(&p.hidden), "true or false")
       ("listen-port", po::value(&p.listen_port), "0: any")
       ("listen-address", po::value(&p.listen_addresses),
@@ -67,6 +84,7 @@ options read_options(int argc, const char* const* argv) {
       throw po::error("--cookie wants NODE=FILE");
     p.cookies.emplace_back(c.substr(0, eq), c.substr(eq + 1));
   }
+  o.rpc = policy_of(rpc);
   w.stack_size = stack_kib << 10;
   p.net_setuptime = std::chrono::milliseconds(setuptime);
   p.net_ticktime = std::chrono::seconds(ticktime);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "node/node.hpp"
+#include "rpc/function_table.hpp"
 
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@ struct options {
   std::string cookie_file; // empty: the first line of standard input
   std::vector<std::string> plugins;
   std::string log_level = "notice";
+  served::policy rpc = served::policy::all; // for nodes other than the owner
   bool show_help = false;
   std::string help;
 };

@@ -1,5 +1,6 @@
 #include "app/wire_up.hpp"
 
+#include "app/exposed.hpp"
 #include "coop/coop_service.hpp"
 #include "otp/logging.hpp"
 #include "rpc/offer.hpp"
@@ -26,6 +27,8 @@ engine::engine(options o)
   });
   // init:stop/0 is the same to this OS process as a polite signal.
   served::offer(node_, functions_, [] { ::kill(::getpid(), SIGTERM); });
+  functions_.restrict_to(options_.rpc, atom(options_.node.owner));
+  publish_exposed(tasks_, functions_);
 }
 
 engine::~engine() = default;

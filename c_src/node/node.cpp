@@ -486,6 +486,13 @@ void node::on_signal(const peer_ptr& p, dist::control&& c) {
       c);
   if (from != nullptr && from->node != p->name())
     return p->close("a signal from a process of another node");
+  // Messages may say what they like of their sender; nobody is to believe it.
+  if (auto* s = std::get_if<dist::reg_send>(&c);
+      s != nullptr && s->from.node != p->name())
+    s->from = pid();
+  if (auto* s = std::get_if<dist::send>(&c);
+      s != nullptr && s->from && s->from->node != p->name())
+    s->from.reset();
   deliver(c);
 }
 

@@ -5,8 +5,10 @@
 #include <cstdlib>
 #include <cxxabi.h>
 #include <dlfcn.h>
+#include <exception>
 #include <fcntl.h>
 #include <mutex>
+#include <stdexcept>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -15,6 +17,25 @@
 #include <utility>
 
 namespace esp::detail {
+
+namespace {
+
+// Of the image whose tasks are being registered on this thread.
+thread_local std::vector<function_entry>* exposed = nullptr;
+
+} // namespace
+
+void add_function(const function_entry& entry) {
+  if (exposed == nullptr)
+    throw std::logic_error("esp::expose: called outside ESP_PLUGIN");
+  for (const auto& f : *exposed)
+    if (f.module == entry.module && f.name == entry.name
+        && f.arity == entry.arity)
+      throw std::logic_error("esp::expose: " + std::string(f.module.name())
+                             + ":" + std::string(f.name.name()) + "/"
+                             + std::to_string(f.arity) + " twice");
+  exposed->push_back(entry);
+}
 
 void add_task(void* registry, const task_entry& entry) {
   static_cast<std::vector<task_entry>*>(registry)->push_back(entry);
@@ -113,12 +134,29 @@ image::load(const std::filesystem::path& file) {
     return {errc::malformed, file.string() + " calls itself " + i->name_
                                  + ": the name in ESP_PLUGIN and the file's "
                                    "base name must be one"};
-  entry->register_tasks(&i->tasks_);
+  if (const auto done = i->register_all(*entry); !done)
+    return done.error();
   // The descriptor's number must not come back while the object is mapped:
   // the next copy would have the same path, and the loader would hand out the
   // old object.
   i->descriptor_ = copy.release();
   return std::shared_ptr<const image>(std::move(i));
+}
+
+// The braces of ESP_PLUGIN. What they throw is gone before the image is.
+result<void> image::register_all(const detail::plugin_entry& entry) {
+  detail::exposed = &functions_;
+  struct closing {
+    ~closing() { detail::exposed = nullptr; }
+  } const open;
+  try {
+    entry.register_tasks(&tasks_);
+    return {};
+  } catch (const std::exception& e) {
+    return {errc::refused, file_.string() + ": " + e.what()};
+  } catch (...) {
+    return {errc::refused, file_.string() + ": an exception in ESP_PLUGIN"};
+  }
 }
 
 image::~image() {

@@ -1,10 +1,12 @@
-// One loaded version of a plugin, and its tasks. It stays mapped as long as
-// anything holds it: every process that runs one of its tasks does.
+// One loaded version of a plugin: its tasks, and the functions it exposes. It
+// stays mapped as long as anything holds it: every process that runs one of its
+// tasks does, and every call of one of its functions.
 
 #pragma once
 
 #include "esp/error.hpp"
 #include "esp/plugin.hpp"
+#include "esp/rpc.hpp"
 
 #include <filesystem>
 #include <memory>
@@ -32,16 +34,21 @@ public:
   const std::vector<detail::task_entry>& tasks() const noexcept {
     return tasks_;
   }
+  const std::vector<detail::function_entry>& functions() const noexcept {
+    return functions_;
+  }
   const detail::task_entry* find(std::string_view task) const noexcept;
 
 private:
   image() = default;
+  result<void> register_all(const detail::plugin_entry& entry);
 
   void* handle_ = nullptr;
   int descriptor_ = -1; // of the private copy
   std::string name_, version_;
   std::filesystem::path file_;
   std::vector<detail::task_entry> tasks_;
+  std::vector<detail::function_entry> functions_;
 };
 
 using image_ptr = std::shared_ptr<const image>;

@@ -1,13 +1,20 @@
 #include "plugin/task_table.hpp"
 
+#include <utility>
+
 namespace esp::plugin {
 
 result<image_ptr> task_table::load(const std::filesystem::path& file) {
   auto loaded = image::load(file);
   if (!loaded)
     return loaded;
+  image_ptr old = *loaded; // what it replaces goes with no lock held
+  const std::lock_guard order(loading_);
+  if (on_load)
+    if (const auto agreed = on_load(*loaded); !agreed)
+      return agreed.error();
   const std::lock_guard lock(mutex_);
-  images_[(*loaded)->name()] = *loaded;
+  std::swap(images_[(*loaded)->name()], old);
   return loaded;
 }
 

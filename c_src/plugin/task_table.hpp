@@ -5,6 +5,7 @@
 
 #include "plugin/image.hpp"
 
+#include <functional>
 #include <map>
 #include <mutex>
 
@@ -18,12 +19,17 @@ struct task_ref {
 
 class task_table { // thread safe
 public:
-  // Loads and makes it the current image of its name.
+  // Loads and makes it the current image of its name, unless `on_load` says no.
   result<image_ptr> load(const std::filesystem::path& file);
   image_ptr find(std::string_view plugin) const;
   std::vector<image_ptr> all() const;
 
+  // Asked before an image becomes current, one at a time: for what else is to
+  // know of it. Set before the first load.
+  std::function<result<void>(const image_ptr&)> on_load;
+
 private:
+  std::mutex loading_;
   mutable std::mutex mutex_;
   std::map<std::string, image_ptr, std::less<>> images_;
 };

@@ -16,11 +16,10 @@ term list_of(const List& from, F&& to_term) {
   return term::list(all);
 }
 
-std::vector<term> proper_list(const term& t) {
-  auto l = t.as_list();
-  if (!l)
-    badarg();
-  return std::move(*l);
+void go_deeper(call_context& c) {
+  static const atom system_limit("system_limit");
+  if (++c.applied > max_applied)
+    throw raised(exception_class::error, system_limit);
 }
 
 term nodes(const call_context& c) {
@@ -87,7 +86,7 @@ node::process_ptr process_of(const call_context& c, const term& t) {
 void add_erlang(function_table& t) {
   static const atom undefined("undefined"), yes("true");
   const auto add = [&t](std::string_view name, unsigned arity, function f) {
-    t.add("erlang", name, arity, std::move(f));
+    t.add("erlang", name, arity, std::move(f), effect::looks);
   };
   add("node", 0, [](call_context& c, arguments) { return c.home.name(); });
   add("node", 1, [](call_context&, arguments a) { return node_of(a[0]); });
@@ -99,23 +98,31 @@ void add_erlang(function_table& t) {
       [](call_context& c, arguments) { return c.self.leader(); });
   add("ports", 0, [](call_context&, arguments) { return term(); });
 
+  // What is called is looked at for itself, under any policy.
   add("apply", 2, [](call_context& c, arguments a) {
-    return c.table.apply(c, a[0], proper_list(a[1]));
+    go_deeper(c);
+    return c.table.apply(c, a[0], a[1]);
   });
   add("apply", 3, [](call_context& c, arguments a) {
-    const auto args = proper_list(a[2]);
-    return c.table.call(c, atom_of(a[0]), atom_of(a[1]), args);
+    go_deeper(c);
+    return c.table.apply(c, a[0], a[1], a[2]);
   });
-  add("error", 1, [](call_context&, arguments a) -> term {
+  const auto act = [&t](std::string_view name, unsigned arity, function f) {
+    t.add("erlang", name, arity, std::move(f));
+  };
+  act("error", 1, [](call_context&, arguments a) -> term {
     throw raised(exception_class::error, a[0]);
   });
-  add("exit", 1, [](call_context&, arguments a) -> term {
+  act("error", 2, [](call_context&, arguments a) -> term {
+    throw raised(exception_class::error, a[0]);
+  });
+  act("exit", 1, [](call_context&, arguments a) -> term {
     throw raised(exception_class::exit, a[0]);
   });
-  add("throw", 1, [](call_context&, arguments a) -> term {
+  act("throw", 1, [](call_context&, arguments a) -> term {
     throw raised(exception_class::thrown, a[0]);
   });
-  add("exit", 2, [](call_context&, arguments a) -> term {
+  act("exit", 2, [](call_context&, arguments a) -> term {
     esp::exit(pid_of(a[0]), a[1]);
     return yes;
   });
@@ -128,9 +135,11 @@ void add_erlang(function_table& t) {
     return list_of(c.home.registered(), [](atom n) { return term(n); });
   });
   add("function_exported", 3, [](call_context& c, arguments a) {
-    const auto arity = a[2].as_integer();
-    if (!arity || *arity < 0)
+    if (a[2].kind() != kind::integer)
       badarg();
+    const auto arity = a[2].as_integer();
+    if (!arity || *arity < 0) // no function has it
+      return boolean(false);
     return boolean(c.table.has(atom_of(a[0]), atom_of(a[1]),
                                static_cast<std::size_t>(*arity)));
   });
@@ -140,11 +149,13 @@ void add_erlang(function_table& t) {
     return boolean(process_of(c, a[0]) != nullptr);
   });
   t.add("timer", "sleep", 1, [](call_context&, arguments a) -> term {
+    static const atom timeout_value("timeout_value");
     const auto ms = a[0].as_integer();
     if (a[0].is_atom("infinity"))
       esp::sleep(infinity);
     else if (!ms || *ms < 0)
-      badarg();
+      throw raised(exception_class::error, timeout_value,
+                   stack_of(atom("timer"), atom("sleep"), term::integer(1)));
     else
       esp::sleep(milliseconds(*ms));
     return atom("ok");
@@ -152,11 +163,18 @@ void add_erlang(function_table& t) {
 }
 
 void add_code(function_table& t, std::function<void()> stop) {
-  t.add("code", "ensure_loaded", 1, [](call_context& c, arguments a) {
-    const atom m = atom_of(a[0]);
-    return c.table.has_module(m) ? term::tuple({atom("module"), m})
-                                 : term::tuple({atom("error"), atom("nofile")});
-  });
+  t.add(
+      "code", "ensure_loaded", 1,
+      [](call_context& c, arguments a) {
+        static const atom function_clause("function_clause");
+        const auto m = a[0].as_atom();
+        if (!m)
+          throw raised(exception_class::error, function_clause);
+        return c.table.has_module(*m)
+                   ? term::tuple({atom("module"), *m})
+                   : term::tuple({atom("error"), atom("nofile")});
+      },
+      effect::looks);
   // The answer goes out before everything ends, if the caller is quick.
   const auto stopping = [stop = std::move(stop)](call_context&, arguments) {
     esp::spawn([stop, caller = esp::self()] {

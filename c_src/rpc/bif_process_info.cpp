@@ -159,21 +159,24 @@ term process_info(const call_context& c, const term& who, const term& what) {
 } // namespace
 
 void add_process_info(function_table& t) {
-  t.add("erlang", "processes", 0, [](call_context& c, arguments) {
+  const auto add = [&t](std::string_view module, std::string_view name,
+                        unsigned arity, function f) {
+    t.add(module, name, arity, std::move(f), effect::looks);
+  };
+  add("erlang", "processes", 0, [](call_context& c, arguments) {
     std::vector<term> all;
     for (const auto& p : c.home.table().all())
       if (p->is_alive())
         all.emplace_back(p->pid());
     return term::list(all);
   });
-  t.add("erlang", "is_process_alive", 1, [](call_context& c, arguments a) {
+  add("erlang", "is_process_alive", 1, [](call_context& c, arguments a) {
     return boolean(process_of(c, a[0]) != nullptr);
   });
-  t.add("erlang", "process_info", 1,
-        [](call_context& c, arguments a) { return process_info(c, a[0]); });
-  t.add("erlang", "process_info", 2, [](call_context& c, arguments a) {
-    return process_info(c, a[0], a[1]);
-  });
+  add("erlang", "process_info", 1,
+      [](call_context& c, arguments a) { return process_info(c, a[0]); });
+  add("erlang", "process_info", 2,
+      [](call_context& c, arguments a) { return process_info(c, a[0], a[1]); });
 }
 
 } // namespace esp::served

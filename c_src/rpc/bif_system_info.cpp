@@ -135,21 +135,25 @@ term statistics(const call_context& c, const term& what) {
 } // namespace
 
 void add_system_info(function_table& t) {
-  t.add("erlang", "system_info", 1,
-        [](call_context& c, arguments a) { return system_info(c, a[0]); });
-  t.add("os", "getpid", 0, [](call_context&, arguments) {
+  const auto add = [&t](std::string_view module, std::string_view name,
+                        unsigned arity, function f) {
+    t.add(module, name, arity, std::move(f), effect::looks);
+  };
+  add("erlang", "system_info", 1,
+      [](call_context& c, arguments a) { return system_info(c, a[0]); });
+  add("os", "getpid", 0, [](call_context&, arguments) {
     return term::string(std::to_string(::getpid()));
   });
-  t.add("erlang", "statistics", 1,
-        [](call_context& c, arguments a) { return statistics(c, a[0]); });
-  t.add("erlang", "memory", 0, [](call_context& c, arguments) {
+  add("erlang", "statistics", 1,
+      [](call_context& c, arguments a) { return statistics(c, a[0]); });
+  add("erlang", "memory", 0, [](call_context& c, arguments) {
     const usage u = read_usage(c);
     std::vector<term> all;
     for (const auto name : memory_types)
       all.push_back(term::tuple({atom(name), memory_of(u, name)}));
     return term::list(all);
   });
-  t.add("erlang", "memory", 1, [](call_context& c, arguments a) {
+  add("erlang", "memory", 1, [](call_context& c, arguments a) {
     const usage u = read_usage(c);
     const auto types = a[0].as_list();
     if (!types)

@@ -1,5 +1,6 @@
 // The functions that every node of ours offers, grouped as Erlang has them in
-// modules. Each behaves as its namesake, errors included.
+// modules. Each behaves as its namesake, errors included. Those that look and
+// do nothing else may be had under policy::inspect.
 
 #pragma once
 
@@ -9,7 +10,7 @@
 
 namespace esp::served {
 
-// erlang: node/0,1, nodes/0,1, self/0, group_leader/0, apply/2,3, error/1,
+// erlang: node/0,1, nodes/0,1, self/0, group_leader/0, apply/2,3, error/1,2,
 // exit/1,2, throw/1, whereis/1, registered/0, function_exported/3,
 // garbage_collect/0,1, ports/0; timer:sleep/1.
 void add_erlang(function_table& t);

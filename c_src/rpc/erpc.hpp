@@ -5,23 +5,33 @@
 
 #include "rpc/function_table.hpp"
 
+#include <string>
 #include <variant>
 
 namespace esp::served {
+
+// What a process is asked to evaluate, by a process of that node; the terms are
+// whatever came.
+struct work {
+  term module, name, args;
+  atom caller;
+};
 
 // The process that a SPAWN_REQUEST asks for, made and not yet begun: it calls
 // the function of the table, or does erpc's execute_call/4 or execute_cast/3
 // with one, and ends as a process on an Erlang node would have. The atom is
 // badopt or system_limit. On any thread; `table` must outlive the process.
+// `request` is as decoded: as many arguments as its arity says.
 std::variant<node::process_ptr, atom>
 spawn_for(node::node& home, const function_table& table,
           const dist::spawn_request& request);
 
-// A process that evaluates M:F(Args) for nobody, as erlang:spawn/3; null if
-// there is no room for one.
-node::process_ptr spawn_call(node::node& home, const function_table& table,
-                             atom module, atom name, std::vector<term> args,
-                             const pid& leader);
+// erlang:apply/3 with nobody waiting for the value: ends the process as on an
+// Erlang node.
+void evaluate(const function_table& table, const work& w);
+
+// "m:f/2", for lines that say what a process was doing.
+std::string text_of(const term& module, const term& name, const term& args);
 
 // The exit reason of a process in which that was not caught.
 term uncaught(const raised& e);

@@ -1,25 +1,67 @@
 #include "rpc/function_table.hpp"
 
+#include "esp/coder.hpp"
 #include "esp/process.hpp"
 
-#include "base/bytes.hpp"
+#include "base/log.hpp"
 #include "node/spawned.hpp"
+
+#include <string>
+#include <utility>
 
 namespace esp::served {
 
 namespace {
 
-const atom badarg_("badarg"), undef("undef");
+const atom badarg_("badarg"), undef("undef"), erlang("erlang");
+
+// Strangers can cause these lines; they go where the owner sees them.
+void refuse(const call_context& c, atom module, atom name, arguments args) {
+  static const atom not_allowed("not_allowed");
+  static base::log_limiter limiter;
+  const term mfa = term::tuple(
+      {module, name, term::integer(static_cast<std::int64_t>(args.size()))});
+  if (limiter.admits(base::log_level::warning) && c.home.on_log)
+    c.home.on_log(nullptr, level::warning,
+                  term::binary(std::string(c.caller.name()) + " may not call "
+                               + std::string(module.name()) + ":"
+                               + std::string(name.name()) + "/"
+                               + std::to_string(args.size())),
+                  {});
+  throw raised(exception_class::error, term::tuple({not_allowed, mfa}),
+               stack_of(module, name, term::list(args)));
+}
 
 } // namespace
+
+std::optional<std::size_t> count_arguments(const term& list) {
+  decoder in(list);
+  decoder::list_state l;
+  if (!in.enter(l))
+    return std::nullopt;
+  std::size_t n = 0;
+  while (in.next(l)) {
+    if (++n == max_arguments)
+      return n;
+    in.skip();
+  }
+  return l.proper ? std::optional(n) : std::nullopt;
+}
 
 void badarg() {
   throw raised(exception_class::error, badarg_);
 }
 
-term stack_of(atom module, atom name, arguments args) {
-  return term::list(std::initializer_list<term>{
-      term::tuple({module, name, term::list(args), term()})});
+term stack_of(atom module, atom name, const term& args, const term& location) {
+  return term::list(
+      std::initializer_list<term>{term::tuple({module, name, args, location})});
+}
+
+term error_info() {
+  static const term info = term::list(std::initializer_list<term>{
+      term::tuple({atom("error_info"),
+                   term::map({{atom("module"), atom("erl_erts_errors")}})})});
+  return info;
 }
 
 // External format: 113, Module, Function, Arity, the last a small integer.
@@ -46,17 +88,65 @@ std::size_t function_table::hash::operator()(const key& k) const noexcept {
 }
 
 void function_table::add(std::string_view module, std::string_view name,
-                         unsigned arity, function f) {
+                         unsigned arity, function f, effect e) {
   const atom m(module);
   const std::lock_guard guard(mutex_);
-  functions_.insert_or_assign(key{m, atom(name), arity}, std::move(f));
-  ++modules_[m];
+  functions_.insert_or_assign(
+      key{m, atom(name), arity},
+      std::make_shared<const entry>(entry{std::move(f), e, atom()}));
+  modules_.insert_or_assign(m, atom());
 }
 
-std::optional<function> function_table::find(const key& k) const {
+void function_table::restrict_to(policy p, atom owner) {
+  policy_ = p;
+  owner_ = owner;
+}
+
+result<void> function_table::publish(atom publisher,
+                                     std::vector<published> all) {
+  entries taken; // destroyed last: an image may go with them
+  const std::lock_guard guard(mutex_);
+  for (const auto& p : all)
+    if (const auto it = modules_.find(p.module);
+        it != modules_.end() && it->second != publisher)
+      return {errc::already,
+              "module " + std::string(p.module.name()) + " is "
+                  + (it->second == atom()
+                         ? "the node's own"
+                         : "plugin " + std::string(it->second.name()) + "'s")};
+  take_back(publisher, taken);
+  for (auto& p : all) {
+    modules_.insert_or_assign(p.module, publisher);
+    functions_.insert_or_assign(
+        key{p.module, p.name, p.arity},
+        std::make_shared<const entry>(
+            entry{std::move(p.call), effect::acts, publisher}));
+  }
+  return {};
+}
+
+void function_table::take_back(atom publisher, entries& taken) {
+  for (auto it = functions_.begin(); it != functions_.end();)
+    if (it->second->publisher == publisher)
+      taken.insert(functions_.extract(it++));
+    else
+      ++it;
+  std::erase_if(modules_, [&](const auto& m) { return m.second == publisher; });
+}
+
+std::shared_ptr<const function_table::entry>
+function_table::find(const key& k) const {
   const std::lock_guard guard(mutex_);
   const auto it = functions_.find(k);
-  return it == functions_.end() ? std::nullopt : std::optional(it->second);
+  return it == functions_.end() ? nullptr : it->second;
+}
+
+// Who owns the OS process may do with it as he likes; so may its own tasks.
+bool function_table::allows(const call_context& c, const entry& e) const {
+  if (policy_ == policy::all || c.caller == c.home.name()
+      || (c.caller == owner_ && owner_ != atom()))
+    return true;
+  return policy_ == policy::inspect && e.does == effect::looks;
 }
 
 bool function_table::has(atom module, atom name, std::size_t arity) const {
@@ -73,32 +163,56 @@ term function_table::call(call_context& c, atom module, atom name,
                           arguments args) const {
   const auto f = find({module, name, args.size()});
   if (!f)
-    throw raised(exception_class::error, undef, stack_of(module, name, args));
+    throw raised(exception_class::error, undef,
+                 stack_of(module, name, term::list(args)));
+  if (!allows(c, *f))
+    refuse(c, module, name, args);
   try {
-    return (*f)(c, args);
+    return f->call(c, args);
   } catch (const raised& e) {
     if (e.of_class() != exception_class::error || e.stack() != term())
       throw;
-    throw raised(e.of_class(), e.reason(), stack_of(module, name, args));
-  } catch (const std::exception&) {
+    const bool is_told = module == erlang && e.reason() == term(badarg_);
+    throw raised(e.of_class(), e.reason(),
+                 stack_of(module, name, term::list(args),
+                          is_told ? error_info() : term()));
+  } catch (const exit_signal&) {
+    throw;
+  } catch (...) {
     // {{cpp_exception, Type, What}, Stacktrace}, or system_limit
     const term reason = node::reason_of_current_exception();
     throw raised(exception_class::error,
                  reason.arity() == 2 ? reason.element(0) : reason,
-                 stack_of(module, name, args));
+                 stack_of(module, name, term::list(args)));
   }
 }
 
+term function_table::apply(call_context& c, const term& module,
+                           const term& name, const term& args) const {
+  static const atom system_limit("system_limit"), apply_("apply");
+  const auto m = module.as_atom(), f = name.as_atom();
+  const auto a = count_arguments(args);
+  if (m && f && a && *a < max_arguments)
+    return call(c, *m, *f, *args.as_list());
+  throw raised(
+      exception_class::error, m && f && a ? system_limit : badarg_,
+      stack_of(erlang, apply_, term::list({module, name, args}), error_info()));
+}
+
 term function_table::apply(call_context& c, const term& fun,
-                           arguments args) const {
-  static const atom badfun("badfun"), badarity("badarity");
+                           const term& args) const {
+  static const atom badfun("badfun"), badarity("badarity"), apply_("apply");
+  static const term stack = stack_of(erlang, apply_, term::integer(2));
+  const auto a = count_arguments(args);
+  if (!a)
+    badarg();
   const auto e = external_of(fun);
-  if (e && e->arity == args.size())
-    return call(c, e->module, e->name, args);
+  if (e && e->arity == *a && *a < max_arguments)
+    return call(c, e->module, e->name, *args.as_list());
   if (fun.kind() == kind::fun && e)
     throw raised(exception_class::error,
-                 term::tuple({badarity, term::tuple({fun, term::list(args)})}));
-  throw raised(exception_class::error, term::tuple({badfun, fun}));
+                 term::tuple({badarity, term::tuple({fun, args})}), stack);
+  throw raised(exception_class::error, term::tuple({badfun, fun}), stack);
 }
 
 } // namespace esp::served

@@ -1,4 +1,6 @@
 // What other nodes may call: M:F/A to C++ functions, and nothing outside it.
+// Some are the node's own, others come and go with who publishes them; which
+// of them a caller may have is the policy's.
 
 #pragma once
 
@@ -10,6 +12,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -41,6 +44,21 @@ private:
 // error:badarg; the table adds the function to the stack.
 [[noreturn]] void badarg();
 
+// erlang:apply/3 takes fewer arguments than this, or it is system_limit.
+inline constexpr std::size_t max_arguments = 1'024;
+// How many there are in `list`, or max_arguments for more; none if it is no
+// proper list. No more of it is looked at, nor made: it may be as long as a
+// signal.
+std::optional<std::size_t> count_arguments(const term& list);
+
+// erlang:apply of erlang:apply of ... is a loop there and a stack here, which
+// has an end: deeper than this it is system_limit.
+inline constexpr unsigned max_applied = 16;
+
+// What other nodes may call: everything in the table, what only looks at the
+// node, nothing.
+enum class policy : std::uint8_t { all, inspect, none };
+
 class function_table;
 
 // Who calls. The call runs on `self`'s fiber and may block it.
@@ -48,41 +66,81 @@ struct call_context {
   node::node& home;
   node::process& self;
   const function_table& table;
+  atom caller;          // the node that asked
+  unsigned applied = 0; // erlang:apply within erlang:apply
 };
 
 using arguments = std::span<const term>;
 using function = std::function<term(call_context&, arguments)>;
 
-// Thread safe. Functions are added, or replaced, never removed.
+// What a function of the node's own does to it: `looks` may be had under
+// policy::inspect.
+enum class effect : std::uint8_t { acts, looks };
+
+// One function that a publisher brings.
+struct published {
+  atom module, name;
+  std::size_t arity;
+  function call;
+};
+
+// Thread safe.
 class function_table {
 public:
+  // The node's own, before anybody calls.
   void add(std::string_view module, std::string_view name, unsigned arity,
-           function f);
+           function f, effect e = effect::acts);
+  // For nodes other than `owner` and this one. Before anybody calls.
+  void restrict_to(policy p, atom owner);
+
+  // All that `publisher` has from now on, in place of what it had; nothing
+  // changes if a module is the node's own or another publisher's (`already`).
+  result<void> publish(atom publisher, std::vector<published> all);
 
   bool has(atom module, atom name, std::size_t arity) const;
   bool has_module(atom module) const;
 
   // Calls it. Leaves with exit_signal, or with `raised` for everything else
-  // that went wrong: undef if there is no such function, badarg,
-  // {cpp_exception, Type, What}.
+  // that went wrong: undef if there is no such function, {not_allowed,
+  // {M, F, A}} if the caller may not have it, badarg, {cpp_exception, Type,
+  // What}.
   term call(call_context& c, atom module, atom name, arguments args) const;
+  // erlang:apply/3, of whatever terms: badarg, or system_limit for too many
+  // arguments or too deep a nesting, besides.
+  term apply(call_context& c, const term& module, const term& name,
+             const term& args) const;
   // erlang:apply/2 of `fun M:F/A`. Closures cannot run here: badfun.
-  term apply(call_context& c, const term& fun, arguments args) const;
+  term apply(call_context& c, const term& fun, const term& args) const;
 
 private:
   using key = std::tuple<atom, atom, std::size_t>;
   struct hash {
     std::size_t operator()(const key& k) const noexcept;
   };
-  std::optional<function> find(const key& k) const;
+  struct entry {
+    function call;
+    effect does = effect::acts;
+    atom publisher; // '': the node itself
+  };
+  using entries = std::unordered_map<key, std::shared_ptr<const entry>, hash>;
+
+  std::shared_ptr<const entry> find(const key& k) const;
+  bool allows(const call_context& c, const entry& e) const;
+  void take_back(atom publisher, entries& taken); // under mutex_
 
   mutable std::mutex mutex_;
-  std::unordered_map<key, function, hash> functions_;
-  std::unordered_map<atom, unsigned> modules_;
+  entries functions_;
+  std::unordered_map<atom, atom> modules_; // to their publisher
+  policy policy_ = policy::all;
+  atom owner_;
 };
 
-// [{M, F, Args, []}], what erlang:raise/3 would have on top.
-term stack_of(atom module, atom name, arguments args);
+// [{M, F, Args, Location}], what erlang:raise/3 would have on top.
+term stack_of(atom module, atom name, const term& args,
+              const term& location = {});
+// The Location of a badarg of module erlang's: a shell asks that module to say
+// which argument was wrong.
+term error_info();
 // Module, name and arity of `fun M:F/A`; none for anything else.
 struct external {
   atom module, name;

@@ -6,6 +6,7 @@
 #include "otp/special_process.hpp"
 #include "rpc/function_table.hpp"
 
+#include <functional>
 #include <string>
 
 namespace esp::served {
@@ -47,20 +48,32 @@ protected:
   void handle_data(node::message_ptr m) override;
 };
 
-// {Pid, features_request}; the gen calls {call, M, F, A, Leader}, answered by
-// a process of their own, and {block_call, ...}, answered by this one; the
-// cast {cast, M, F, A, Leader}. `table` must outlive it.
+// What rpc's server does for nodes that ask it: see rpc.erl.
+//   gen calls   {call, M, F, A, Leader}, answered by a process of its own;
+//               {block_call, ...}, answered by this one
+//   gen cast    {cast, M, F, A, Leader}
+//   {Pid, Req}  features_request; {call, ...}, which is how C nodes of
+//               erl_interface call; {sbcast, Name, Message}, {send, Name,
+//               Message}
+// Anything else is dropped, as rpc.erl does. `table` must outlive it.
 class rex final : public server {
 public:
   rex(node::node& home, std::uint64_t number, const function_table& table)
       : server(home, number, atom("rex")), table_(table) {}
 
 protected:
+  std::optional<std::pair<node::message_ptr, node::lane>>
+  accept(term message, const std::optional<esp::pid>& from) override;
   void handle_data(node::message_ptr m) override;
 
 private:
-  bool request(const term& from, const term& what);
-  bool cast(const term& what);
+  bool request(atom caller, const term& from, const term& what);
+  bool message(atom caller, const esp::pid& from, const term& what);
+  // In a process of its own; `reply` gets what rpc:call/4 is to return.
+  void call(atom caller, const term& what,
+            std::function<void(node::node&, const term&)> reply);
+  void cast(atom caller, const term& what);
+  void name_send(const esp::pid& from, const term& what);
 
   const function_table& table_;
 };

@@ -1,0 +1,37 @@
+#include "app/exposed.hpp"
+
+#include <utility>
+#include <vector>
+
+namespace esp::app {
+
+namespace {
+
+// As Erlang has it when no clause of a function matches.
+served::function callable(const plugin::image_ptr& image,
+                          const detail::function_entry& f) {
+  return [image, f](served::call_context&, served::arguments args) {
+    static const atom function_clause("function_clause");
+    auto value = f.call(f.function, args);
+    if (!value)
+      throw served::raised(served::exception_class::error, function_clause);
+    return *std::move(value);
+  };
+}
+
+} // namespace
+
+void publish_exposed(plugin::task_table& tasks, served::function_table& table) {
+  tasks.on_load = [&table](const plugin::image_ptr& image) -> result<void> {
+    std::vector<served::published> all;
+    for (const auto& f : image->functions())
+      all.push_back({f.module, f.name, f.arity, callable(image, f)});
+    const auto done = table.publish(atom(image->name()), std::move(all));
+    if (!done)
+      return {done.error().code,
+              image->file().string() + ": " + done.error().what};
+    return {};
+  };
+}
+
+} // namespace esp::app
