@@ -23,7 +23,7 @@
     last_tier := non_neg_integer(),
     in := [{coop_edges:edge(), pid()}],
     %% with how many data wait there already
-    out := [{coop_edges:edge(), Name :: atom(), pid(), non_neg_integer()}],
+    out := [{coop_edges:edge(), Base :: atom(), pid(), non_neg_integer()}],
     ledger := coop_ledger:ledger() | undefined,
     %% what waited at this node's predecessor
     held := [term()]
@@ -126,7 +126,7 @@ run(Switch, Node, State, Spec, Wiring) ->
     }).
 
 dataflow(_Method, []) -> last_tier;
-dataflow(Method, Out) -> coop_dataflow:new(Method, [{Edge, Name} || {Edge, Name, _, _} <- Out]).
+dataflow(Method, Out) -> coop_dataflow:new(Method, [{[Edge], Name} || {Edge, Name, _, _} <- Out]).
 
 %%% The task
 

@@ -204,12 +204,12 @@ workers() ->
 
 workers_of(Keys, Workers) ->
     %% the number of a worker's edge is of no account
-    Named = lists:zip(lists:seq(1, length(Workers)), Workers),
+    Named = lists:zip([[I] || I <- lists:seq(1, length(Workers))], Workers),
     Dataflow = coop_dataflow:new({hash, all}, Named),
     maps:from_list([
         begin
-            {[Edge], _} = coop_dataflow:route(Key, Dataflow),
-            {Key, proplists:get_value(Edge, Named)}
+            {Way, _} = coop_dataflow:route(Key, Dataflow),
+            {Key, proplists:get_value(Way, Named)}
         end
      || Key <- Keys
     ]).
