@@ -7,6 +7,7 @@
 -export([key/2]).
 -export([has_native/1]).
 -export([has_vm/1]).
+-export([head_home/1]).
 -export([start/3]).
 %% once more
 -export([edges/1]).
@@ -28,7 +29,10 @@
     dead_letter := coop_dead_letter:destination(),
     restart := none | {Intensity :: non_neg_integer(), Period :: pos_integer()},
     tag := coop_results:tag(),
-    batch := coop_results:batch()
+    batch := coop_results:batch(),
+    %% that the nodes are of, and how data are dealt out to them
+    instances := pos_integer(),
+    dataflow := coop_dataflow:method()
 }.
 %% What lives of it. `nodes' are those of this VM, `other' is the kill switch on
 %% the C-node. Ledgers are kept if the body may be restarted.
@@ -55,6 +59,14 @@ has_native(#{nodes := Nodes}) ->
 -spec has_vm(spec()) -> boolean().
 has_vm(#{nodes := Nodes}) ->
     lists:any(fun(#{home := Home}) -> Home =:= vm end, Nodes).
+
+%% @doc Where the entry nodes are, if they are in one home.
+-spec head_home(spec()) -> native | vm.
+head_home(Spec) ->
+    case lists:all(fun(#{home := Home}) -> Home =:= native end, entries(Spec)) of
+        true -> native;
+        false -> vm
+    end.
 
 %% @doc An error names what there is on the C-node by then, which the caller is
 %% not linked to.
@@ -173,14 +185,11 @@ fail(Reason) ->
 
 %%% Processes
 
-is_head_native(Spec) ->
-    lists:all(fun(#{home := Home}) -> Home =:= native end, entries(Spec)).
-
 start_head(Spec, Parent) ->
-    case is_head_native(Spec) of
-        true ->
+    case head_home(Spec) of
+        native ->
             undefined;
-        false ->
+        vm ->
             case coop_head:start_link(Parent, Spec) of
                 {ok, Head} -> Head;
                 {error, Reason} -> fail(Reason)
@@ -251,27 +260,29 @@ ledgers(Spec, Nodes, Carried, Old) ->
         [{Edge, waiting(Edge, Carried)} || {Edge, From, _} <- edges(Spec), From =:= Sender]
     end,
     Ledgers = maps:from_list([{Name, coop_ledger:new(Sent(Name))} || {Name, _Pid} <- Nodes]),
-    case {is_head_native(Spec), Old} of
-        {true, _} ->
+    case {head_home(Spec), Old} of
+        {native, _} ->
             Ledgers;
-        {false, #{[] := OfHead}} ->
+        {vm, #{[] := OfHead}} ->
             ok = coop_ledger:reset(Sent([]), OfHead),
             Ledgers#{[] => OfHead};
-        {false, #{}} ->
+        {vm, #{}} ->
             Ledgers#{[] => coop_ledger:new(Sent([]))}
     end.
 
 waiting(Edge, Carried) -> maps:get(Edge, Carried, 0).
 
 wire_nodes(#{spec := Spec, head := Head, nodes := Nodes, ledgers := Ledgers}, Pids, Carried, Held) ->
+    #{nodes := All} = Spec,
     Edges = edges(Spec),
+    Bases = maps:from_list([{Name, coop_instances:base(Node)} || #{name := Name} = Node <- All]),
     Sender = fun
         ([]) -> Head;
         (Name) -> maps:get(Name, Pids)
     end,
     In = group([{To, {Edge, Sender(From)}} || {Edge, From, To} <- Edges]),
     Out = group([
-        {From, {Edge, To, maps:get(To, Pids), waiting(Edge, Carried)}}
+        {From, {Edge, maps:get(To, Bases), maps:get(To, Pids), waiting(Edge, Carried)}}
      || {Edge, From, To} <- Edges
     ]),
     lists:foreach(

@@ -109,7 +109,7 @@ void builder::hear(node::process& maker, const term& t) {
 }
 
 void builder::make_head(node::process& maker) {
-  head_ = home_.spawn<head>(limits_, spec_.overload);
+  head_ = home_.spawn<head>(limits_, spec_);
   limits_.beyond->set_head(head_->pid());
   head_->set_origin(
       {term::tuple({atom("coop_head"), atom("init"), term::integer(1)}),
@@ -364,6 +364,9 @@ void builder::connect_head(std::optional<restart> after) {
       e.to = places_[entries[k]].p;
       w->out.push_back(std::move(e));
     }
+    if (!after && spec_.how.how != dataflow::method::broadcast)
+      w->how = std::make_unique<dispatch>(spec_.how, w->out, head_->number(),
+                                          entries.size() / spec_.instances);
     w->after = std::move(after);
     head_->wire(std::move(w));
   }
@@ -394,7 +397,7 @@ void builder::connect_node(std::size_t i, const pid& head_pid) {
     e.number = e.own_number = number;
     e.window = spec_.window;
     e.sent = carried_[number];
-    e.target = spec_.nodes[to].name;
+    e.target = spec_.nodes[to].base;
     e.local = link_between(number, here, places_[to].here);
     e.to = places_[to].p;
     w->out.push_back(std::move(e));

@@ -35,7 +35,8 @@ struct out_edge {
   std::uint32_t number = 0;     // as the receiver knows it
   std::uint32_t own_number = 0; // as credit for it names it; usually the same
   std::uint64_t window = 0;
-  atom target; // the downstream node's name
+  // The downstream node's name in the template; a head knows it by its own.
+  atom target;
   boost::intrusive_ptr<local_link> local; // else it is remote
   esp::pid to;
   std::uint64_t sent = 0, returned = 0; // units; `returned` of remote ones

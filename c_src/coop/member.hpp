@@ -115,7 +115,11 @@ protected:
   virtual atom role() const = 0;
   void pass_barrier(const term& caller);
   void send_on(out_edge& e, datum d);
-  bool all_have_credit();
+  // One result, on each of these; as emit().
+  void emit_on(std::span<out_edge> edges, datum d);
+  std::span<out_edge> out_edges() noexcept { return wiring_.out; }
+  dispatch* how() noexcept { return wiring_.how.get(); }
+  bool have_credit(std::span<out_edge> edges);
   in_edge& add_in_edge(in_edge e);
   std::span<const in_edge> in_edges() const noexcept { return wiring_.in; }
   // Gives credit back for a datum before it is taken.
