@@ -274,6 +274,7 @@ waiting(Edge, Carried) -> maps:get(Edge, Carried, 0).
 
 wire_nodes(#{spec := Spec, head := Head, nodes := Nodes, ledgers := Ledgers}, Pids, Carried, Held) ->
     #{nodes := All} = Spec,
+    LastTier = last_tier(Spec),
     Edges = edges(Spec),
     Bases = maps:from_list([{Name, coop_instances:base(Node)} || #{name := Name} = Node <- All]),
     Sender = fun
@@ -289,7 +290,7 @@ wire_nodes(#{spec := Spec, head := Head, nodes := Nodes, ledgers := Ledgers}, Pi
         fun({Name, Pid}) ->
             coop_node:wire(Pid, #{
                 head => Head,
-                last_tier => last_tier(Spec),
+                last_tier => LastTier,
                 in => maps:get(Name, In, []),
                 out => maps:get(Name, Out, []),
                 ledger => maps:get(Name, Ledgers, undefined),
