@@ -44,8 +44,13 @@
     dead_letter => pid() | atom() | {atom(), node()} | none,
     tag => term(),
     batch => pos_integer(),
+    instances => pos_integer(),
+    dataflow => dataflow(),
     start_timeout => timeout()
 }.
+%% Which instance of the template a datum is for: `select' is not for these, and a
+%% `hash' by a fun only where not all entry nodes are native.
+-type dataflow() :: coop_dataflow:method().
 -type relayed() ::
     ok | {error, overloaded | noproc | noconnection | too_large | {not_started, erlangsp}}.
 -export_type([coop/0, address/0, options/0, relayed/0]).

@@ -7,6 +7,7 @@
 -export([key/2]).
 -export([has_native/1]).
 -export([has_vm/1]).
+-export([head_home/1]).
 -export([start/3]).
 %% once more
 -export([edges/1]).
@@ -38,7 +39,10 @@
     dead_letter := coop_dead_letter:destination(),
     restart := none | {Intensity :: non_neg_integer(), Period :: pos_integer()},
     tag := coop_results:tag(),
-    batch := coop_results:batch()
+    batch := coop_results:batch(),
+    %% that the nodes are of, and how data are dealt out to them
+    instances := pos_integer(),
+    dataflow := coop_dataflow:method()
 }.
 %% What lives of it. `nodes' are those of this VM, `other' is the kill switch on
 %% the C-node. Ledgers are kept if the body may be restarted.
@@ -71,6 +75,14 @@ has_native(#{nodes := Nodes}) ->
 -spec has_vm(spec()) -> boolean().
 has_vm(#{nodes := Nodes}) ->
     lists:any(fun(#{home := Home}) -> Home =:= vm end, Nodes).
+
+%% @doc Where the entry nodes are, if they are in one home.
+-spec head_home(spec()) -> native | vm.
+head_home(Spec) ->
+    case lists:all(fun(#{home := Home}) -> Home =:= native end, entries(Spec)) of
+        true -> native;
+        false -> vm
+    end.
 
 %% @doc An error names what there is on the C-node by then, which the caller is
 %% not linked to.
@@ -196,14 +208,11 @@ fail(Reason) ->
 
 %%% Processes
 
-is_head_native(Spec) ->
-    lists:all(fun(#{home := Home}) -> Home =:= native end, entries(Spec)).
-
 start_head(Spec, Parent) ->
-    case is_head_native(Spec) of
-        true ->
+    case head_home(Spec) of
+        native ->
             undefined;
-        false ->
+        vm ->
             case coop_head:start_link(Parent, Spec) of
                 {ok, Head} -> Head;
                 {error, Reason} -> fail(Reason)
@@ -287,13 +296,13 @@ ledgers(Spec, Nodes, Carried, Old) ->
         [{Edge, waiting(Edge, Carried)} || {Edge, From, _} <- edges(Spec), From =:= Sender]
     end,
     Ledgers = maps:from_list([{Name, coop_ledger:new(Sent(Name))} || {Name, _Pid} <- Nodes]),
-    case {is_head_native(Spec), Old} of
-        {true, _} ->
+    case {head_home(Spec), Old} of
+        {native, _} ->
             Ledgers;
-        {false, #{[] := OfHead}} ->
+        {vm, #{[] := OfHead}} ->
             ok = coop_ledger:reset(Sent([]), OfHead),
             Ledgers#{[] => OfHead};
-        {false, #{}} ->
+        {vm, #{}} ->
             Ledgers#{[] => coop_ledger:new(Sent([]))}
     end.
 
@@ -301,20 +310,21 @@ waiting(Edge, Carried) -> maps:get(Edge, Carried, 0).
 
 wire_nodes(Body, Pids, Carried, Held, Workers) ->
     #{spec := Spec, head := Head, nodes := Nodes, ledgers := Ledgers} = Body,
+    #{nodes := All} = Spec,
+    LastTier = last_tier(Spec),
     Edges = edges(Spec),
+    Bases = maps:from_list([{Name, coop_instances:base(Node)} || #{name := Name} = Node <- All]),
+    Routers = maps:from_list([{Name, Router} || #{name := Name, used_by := Router} <- All]),
     %% in its workers' stead a router passes barriers on
     Sender = fun
         ([]) ->
             Head;
         (Name) ->
-            case node_of(Name, Spec) of
-                #{used_by := Router} -> maps:get(Router, Pids);
-                _ -> maps:get(Name, Pids)
-            end
+            maps:get(maps:get(Name, Routers, Name), Pids)
     end,
     In = group([{To, {Edge, Sender(From)}} || {Edge, From, To} <- Edges]),
     Out = group([
-        {From, {Edge, To, maps:get(To, Pids, workers), waiting(Edge, Carried)}}
+        {From, {Edge, maps:get(To, Bases), maps:get(To, Pids, workers), waiting(Edge, Carried)}}
      || {Edge, From, To} <- Edges
     ]),
     lists:foreach(
@@ -322,7 +332,7 @@ wire_nodes(Body, Pids, Carried, Held, Workers) ->
             NodeOut = maps:get(Name, Out, []),
             Wiring = #{
                 head => Head,
-                last_tier => last_tier(Spec),
+                last_tier => LastTier,
                 in => maps:get(Name, In, []),
                 out => NodeOut,
                 ledger => maps:get(Name, Ledgers, undefined),
@@ -331,7 +341,8 @@ wire_nodes(Body, Pids, Carried, Held, Workers) ->
             coop_node:wire(
                 Pid,
                 case NodeOut of
-                    [{_Edge, Worker, workers, _}] ->
+                    [{_Edge, _, workers, _}] ->
+                        [Worker] = [To || {_, From, To} <- Edges, From =:= Name],
                         Fresh = proplists:get_value(Worker, Workers),
                         Wiring#{workers => workers(Name, Worker, Fresh, Body)};
                     _ ->
@@ -379,7 +390,10 @@ slab(RouterPid, Edge, #{spec := Spec, pids := Pids}) ->
 %% @doc Where the template's edges of a worker lead.
 -spec out_of(atom(), body()) -> [target()].
 out_of(Worker, #{spec := Spec, pids := Pids}) ->
-    [{Edge, To, maps:get(To, Pids)} || {Edge, From, To} <- edges(Spec), From =:= Worker].
+    [
+        {Edge, coop_instances:base(node_of(To, Spec)), maps:get(To, Pids)}
+     || {Edge, From, To} <- edges(Spec), From =:= Worker
+    ].
 
 %% @doc The wiring of a worker: its edges, each with the one that it is behind.
 -spec worker_wiring(atom(), [{coop_edges:edge(), coop_edges:edge(), atom(), pid()}], body()) ->

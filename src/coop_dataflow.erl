@@ -1,10 +1,12 @@
 %% Dataflow methods at work on a VM: which of its downstream edges a node's
-%% result takes. What each method promises is in doc/dataflow.md.
+%% result takes, or a head's datum. What each method promises is in
+%% doc/dataflow.md.
 -module(coop_dataflow).
 
 -export([new/2]).
 -export([route/2]).
 -export([check/2]).
+-export([check_head/2]).
 -export_type([method/0]).
 
 %% What of a result decides: all of it, an element of a tuple, the value of a
@@ -22,79 +24,83 @@
     | {hash, part()}
     | consume
     | {consume, {Initial :: pos_integer(), non_neg_integer(), Replenish :: pos_integer()}}.
--type edge() :: coop_edges:edge().
+%% What is chosen as one: the edge to a node, or a head's edges to all entry nodes
+%% of an instance.
+-type way() :: [coop_edges:edge(), ...].
 -opaque dataflow() ::
-    {broadcast, [edge()]}
+    {broadcast, [coop_edges:edge()]}
     | {round_robin, Next :: pos_integer(), tuple()}
     | {random, tuple()}
-    | {shuffle, LeftOfRound :: [edge()], [edge()]}
-    | least_loaded
-    | {select, part(), #{coop_flow:name() => edge()}}
-    | {hash, part(), [{Seed :: non_neg_integer(), edge()}]}.
--export_type([dataflow/0]).
+    | {shuffle, LeftOfRound :: [way()], [way()]}
+    | {least_loaded, [way()]}
+    | {select, part(), #{coop_flow:name() => way()}}
+    | {hash, part(), [{Seed :: non_neg_integer(), way()}]}.
+-export_type([dataflow/0, way/0]).
 
--spec new(method(), [{edge(), coop_flow:name()}, ...]) -> dataflow().
+%% @doc Names are for `select', and for `hash' to tell the ways apart.
+-spec new(method(), [{way(), Name :: term()}, ...]) -> dataflow().
 new(broadcast, Named) ->
-    {broadcast, edges(Named)};
+    {broadcast, lists:append(ways(Named))};
 new(round_robin, Named) ->
-    {round_robin, 1, list_to_tuple(edges(Named))};
+    {round_robin, 1, list_to_tuple(ways(Named))};
 new(random, Named) ->
-    {random, list_to_tuple(edges(Named))};
+    {random, list_to_tuple(ways(Named))};
 new(shuffle, Named) ->
-    {shuffle, [], edges(Named)};
+    {shuffle, [], ways(Named)};
 new({consume, _Slab}, Named) ->
-    {broadcast, edges(Named)};
-new(least_loaded, _Named) ->
-    least_loaded;
+    new(broadcast, Named);
+new(least_loaded, Named) ->
+    {least_loaded, ways(Named)};
 new({select, Part}, Named) ->
-    {select, Part, maps:from_list([{Name, Edge} || {Edge, Name} <- Named])};
+    {select, Part, maps:from_list([{Name, Way} || {Way, Name} <- Named])};
 new({hash, Part}, Named) ->
-    {hash, Part, [{erlang:phash2(Name), Edge} || {Edge, Name} <- Named]}.
+    {hash, Part, [{erlang:phash2(Name), Way} || {Way, Name} <- Named]}.
 
-edges(Named) -> [Edge || {Edge, _Name} <- Named].
+ways(Named) -> [Way || {Way, _Name} <- Named].
 
-%% @doc The edges for one result; `any' is the least loaded one at the time it is
-%% sent. A result that its method cannot place is an error of the task.
--spec route(term(), dataflow()) -> {[edge() | any], dataflow()}.
+%% @doc The edges for one result; `any' stands for those of the way that is the
+%% least loaded at the time it is sent. A result that its method cannot place is
+%% an error.
+-spec route(term(), dataflow()) -> {[coop_edges:edge() | {any, [way()]}], dataflow()}.
 route(_Result, Dataflow = {broadcast, Edges}) ->
     {Edges, Dataflow};
-route(_Result, {round_robin, Next, Edges}) ->
-    {[element(Next, Edges)], {round_robin, Next rem tuple_size(Edges) + 1, Edges}};
-route(_Result, Dataflow = {random, Edges}) ->
-    {[element(rand:uniform(tuple_size(Edges)), Edges)], Dataflow};
-route(_Result, {shuffle, [Edge | Left], Edges}) ->
-    {[Edge], {shuffle, Left, Edges}};
-route(Result, {shuffle, [], Edges}) ->
-    route(Result, {shuffle, shuffled(Edges), Edges});
-route(_Result, least_loaded) ->
-    {[any], least_loaded};
+route(_Result, {round_robin, Next, Ways}) ->
+    {element(Next, Ways), {round_robin, Next rem tuple_size(Ways) + 1, Ways}};
+route(_Result, Dataflow = {random, Ways}) ->
+    {element(rand:uniform(tuple_size(Ways)), Ways), Dataflow};
+route(_Result, {shuffle, [Way | Left], Ways}) ->
+    {Way, {shuffle, Left, Ways}};
+route(Result, {shuffle, [], Ways}) ->
+    route(Result, {shuffle, shuffled(Ways), Ways});
+route(_Result, Dataflow = {least_loaded, Ways}) ->
+    {[{any, Ways}], Dataflow};
 route(Result, Dataflow = {select, Part, Named}) ->
     {selected(part(Part, Result), Named), Dataflow};
 route(Result, Dataflow = {hash, Part, Workers}) ->
-    {[best(erlang:phash2(part(Part, Result)), Workers, {-1, none})], Dataflow}.
+    {best(erlang:phash2(part(Part, Result)), Workers, {-1, none}), Dataflow}.
 
-shuffled(Edges) ->
-    [Edge || {_, Edge} <- lists:sort([{rand:uniform(), Edge} || Edge <- Edges])].
+shuffled(Ways) ->
+    [Way || {_, Way} <- lists:sort([{rand:uniform(), Way} || Way <- Ways])].
 
 selected(Names, Named) when is_list(Names) ->
-    [edge_to(Name, Named) || Name <- Names];
+    lists:append([way_to(Name, Named) || Name <- Names]);
 selected(Name, Named) ->
-    [edge_to(Name, Named)].
+    way_to(Name, Named).
 
-edge_to(Name, Named) ->
+way_to(Name, Named) ->
     case Named of
-        #{Name := Edge} -> Edge;
+        #{Name := Way} -> Way;
         #{} -> error({bad_select, Name})
     end.
 
 %% The highest of what key and worker give together (rendezvous hashing): a
 %% worker that comes draws its share of keys and moves no other, and only the
 %% keys of one that goes are drawn anew, whatever the order of the workers.
-best(_Key, [], {_Highest, Edge}) ->
-    Edge;
-best(Key, [{Seed, Edge} | Rest], Best = {Highest, _}) ->
+best(_Key, [], {_Highest, Way}) ->
+    Way;
+best(Key, [{Seed, Way} | Rest], Best = {Highest, _}) ->
     case mix(Key bxor Seed) of
-        Score when Score > Highest -> best(Key, Rest, {Score, Edge});
+        Score when Score > Highest -> best(Key, Rest, {Score, Way});
         _ -> best(Key, Rest, Best)
     end.
 
@@ -148,6 +154,17 @@ check(Home, {How, Part} = Method) when How =:= select; How =:= hash ->
     end;
 check(_Home, Method) ->
     {error, {bad_dataflow, Method}}.
+
+%% @doc Whether a head there can: instances have no names to be selected by, and a
+%% head has no plugin with tasks.
+-spec check_head(native | vm, term()) ->
+    ok | {error, {bad_dataflow, term()} | {native_needs, term()}}.
+check_head(_Home, {How, _} = Method) when How =:= select; How =:= consume ->
+    {error, {bad_dataflow, Method}};
+check_head(native, {hash, Fun}) when is_function(Fun) ->
+    {error, {native_needs, {hash, [all, element, key]}}};
+check_head(_Home, Method) ->
+    check(vm, Method).
 
 check_part(_Home, all) -> ok;
 check_part(_Home, {element, N}) when is_integer(N), N > 0 -> ok;

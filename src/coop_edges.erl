@@ -22,7 +22,7 @@
 -export([outs/1]).
 -export([receiver/2]).
 -export([take/2]).
--export([least_loaded/1]).
+-export([least_loaded/2]).
 -export([grant/3]).
 -export([has_credit/1]).
 -export([credit/2]).
@@ -45,7 +45,7 @@
     out = #{} :: #{edge() => {process(), units() | infinity | closed}},
     %% edges of `out` that have credit
     open = 0 :: non_neg_integer(),
-    %% what least_loaded/1 chose last
+    %% what least_loaded/2 chose last
     last = 0 :: edge()
 }).
 -opaque edges() :: #edges{}.
@@ -187,19 +187,28 @@ take(Edge, Edges = #edges{out = Out, open = Open}) ->
             none
     end.
 
-%% @doc The edge with the fewest units outstanding, and so with the most credit,
-%% as all edges of a process have one window; among equals each in its turn.
--spec least_loaded(edges()) -> {ok, edge(), edges()} | full.
-least_loaded(Edges = #edges{out = Out, last = Last}) ->
-    Best = maps:fold(
-        fun(Edge, {_Receiver, Credit}, Acc) -> max({Credit, Edge > Last, -Edge}, Acc) end,
+%% @doc The way whose edges have the fewest units outstanding, and so the most
+%% credit, as all edges of a process have one window; of several edges the fullest
+%% counts, so that all have credit. Among equals each in its turn.
+-spec least_loaded([coop_dataflow:way()], edges()) -> {ok, coop_dataflow:way(), edges()} | full.
+least_loaded(Ways, Edges = #edges{out = Out, last = Last}) ->
+    Best = lists:foldl(
+        fun([First | _] = Way, Acc) ->
+            max({least_credit(Way, Out), First > Last, -First, Way}, Acc)
+        end,
         none,
-        Out
+        Ways
     ),
     case Best of
-        {0, _, _} -> full;
-        {_Credit, _, Negative} -> {ok, -Negative, Edges#edges{last = -Negative}}
+        {Credit, _, _, _} when Credit =:= 0; Credit =:= closed -> full;
+        {_Credit, _, Negative, Way} -> {ok, Way, Edges#edges{last = -Negative}}
     end.
+
+least_credit([Edge], Out) ->
+    {_Receiver, Credit} = map_get(Edge, Out),
+    Credit;
+least_credit([Edge | More], Out) ->
+    min(least_credit([Edge], Out), least_credit(More, Out)).
 
 -spec grant(edge(), units(), edges()) -> edges().
 grant(Edge, Units, Edges = #edges{out = Out, open = Open}) ->

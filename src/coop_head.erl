@@ -1,6 +1,6 @@
 %% The head of a co-op whose entry nodes are not all native: the process that
-%% users address. It passes each datum to every entry node, grants credit to the
-%% VMs that relay, and turns a flush into a barrier.
+%% users address. It passes each datum to every entry node of an instance, grants
+%% credit to the VMs that relay, and turns a flush into a barrier.
 %%
 %% The head does not trap exits. A process that does cannot tell an exit signal
 %% from a plain message `{'EXIT', Pid, Reason}', and of the two the first must
@@ -45,7 +45,9 @@
     parent :: reference(),
     window :: pos_integer(),
     rule :: block | shed,
-    entries :: [coop_edges:edge()],
+    instances :: pos_integer(),
+    method :: coop_dataflow:method(),
+    dataflow :: coop_dataflow:dataflow(),
     nodes :: [{atom(), pid()}],
     edges :: [{atom(), atom()}],
     switches :: #{reference() => pid()},
@@ -102,7 +104,7 @@ taken(Name) ->
     end.
 
 run(Switch, Parent, Spec, Wiring) ->
-    #{window := Window, name := Name} = Spec,
+    #{window := Window, name := Name, instances := Instances, dataflow := Method} = Spec,
     #{out := Out, switches := Switches, nodes := Nodes, edges := Pairs} = Wiring,
     %% to its users the head's ancestors are its parent and that one's
     put('$ancestors', lists:delete(Switch, get('$ancestors'))),
@@ -131,7 +133,9 @@ run(Switch, Parent, Spec, Wiring) ->
             parent = Monitor,
             window = Window,
             rule = coop_overload:rule(Overload),
-            entries = [Edge || {Edge, _Pid, _Waiting} <- Out],
+            instances = Instances,
+            method = Method,
+            dataflow = dataflow(Method, Instances, Out),
             calls =
                 case Ledger of
                     undefined -> undefined;
@@ -147,6 +151,18 @@ run(Switch, Parent, Spec, Wiring) ->
 
 demand({demand, Pid}) -> {monitor(process, Pid), coop_demand:new()};
 demand(_Receiver) -> none.
+
+%% The instances by their numbers; the entry edges of each follow each other.
+dataflow(Method, Instances, Out) ->
+    Ways = ways(length(Out) div Instances, [Edge || {Edge, _Pid, _Waiting} <- Out]),
+    coop_dataflow:new(Method, lists:zip(Ways, lists:seq(1, Instances))).
+
+ways(_Width, []) ->
+    [];
+ways(Width, Edges) ->
+    {Way, Rest} = lists:split(Width, Edges),
+    [Way | ways(Width, Rest)].
+
 add_out(Out, Window, Edges) ->
     lists:foldl(
         fun({Edge, Pid, Waiting}, Acc) -> coop_edges:add_out(Edge, Pid, Window - Waiting, Acc) end,
@@ -154,14 +170,21 @@ add_out(Out, Window, Edges) ->
         Out
     ).
 
+%% A datum that cannot be placed is not worth the co-op: it is the fault of whoever
+%% sent it.
 -spec handle_datum(term(), coop_process:env(), #head{}) -> {[coop_process:out()], #head{}}.
-handle_datum(Datum, Env = #{call := From}, Head = #head{calls = #{} = Calls}) ->
-    enter(Datum, Env, Head#head{calls = Calls#{From => []}});
-handle_datum(Datum, Env, Head) ->
-    enter(Datum, Env, Head).
+handle_datum(Datum, Env, Head = #head{dataflow = Dataflow}) ->
+    try coop_dataflow:route(Datum, Dataflow) of
+        {Edges, Dataflow2} ->
+            {[{Edge, Env, Datum} || Edge <- Edges], entered(Env, Head#head{dataflow = Dataflow2})}
+    catch
+        _:Reason -> {[{{lost, Reason}, Env, Datum}], Head}
+    end.
 
-enter(Datum, Env, Head = #head{entries = Entries}) ->
-    {[{Edge, Env, Datum} || Edge <- Entries], Head}.
+entered(#{call := From}, Head = #head{calls = #{} = Calls}) ->
+    Head#head{calls = Calls#{From => []}};
+entered(_Env, Head) ->
+    Head.
 
 -spec handle_barrier(coop_process:barrier(), #head{}) -> {[], #head{}}.
 handle_barrier(_Barrier, Head = #head{calls = undefined}) ->
@@ -259,11 +282,14 @@ is_ours(Ref, #head{parent = Parent, switches = Switches, relays = Relays}) ->
 -spec info(#head{}) -> map().
 info(Head = #head{name = Name, nodes = Nodes, edges = Edges, switches = Switches}) ->
     #head{relays = Relays, restarts = Restarts, losses = {Lost, Dead}} = Head,
+    #head{instances = Instances, method = Method} = Head,
     Info = #{
         role => head,
         registered => Name,
         nodes => Nodes,
         edges => Edges,
+        instances => Instances,
+        dataflow => Method,
         switches => maps:values(Switches),
         home => node(),
         relays => length([Pid || {Pid, relay, _Edge} <- maps:values(Relays)]),

@@ -29,7 +29,7 @@
     in := [{coop_edges:edge(), pid()}],
     %% with how many data wait there already; of a router by `consume' to its
     %% workers
-    out := [{coop_edges:edge(), Name :: atom(), coop_edges:process(), non_neg_integer()}],
+    out := [{coop_edges:edge(), Base :: atom(), coop_edges:process(), non_neg_integer()}],
     workers => coop_workers:workers(),
     %% of a node made late; its edges out are too, and each is behind one
     origin => coop_late:origin(),
@@ -173,7 +173,7 @@ late(#{origin := Origin}, _Out) -> coop_late:new(Origin, none);
 late(_Wiring, _Out) -> none.
 
 dataflow(_Method, []) -> last_tier;
-dataflow(Method, Out) -> coop_dataflow:new(Method, [{Edge, Name} || {Edge, Name, _, _} <- Out]).
+dataflow(Method, Out) -> coop_dataflow:new(Method, [{[Edge], Name} || {Edge, Name, _, _} <- Out]).
 
 %%% The task
 

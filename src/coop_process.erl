@@ -35,10 +35,19 @@
 
 -type env() :: [] | #{call => {pid(), term()}, token => term()}.
 -type barrier() :: {Caller :: pid(), Ref :: term()}.
-%% What a datum or a barrier gave: for an edge, for whichever is the least loaded
-%% by then, for a node that the task has started, or for the co-op's receiver.
+%% What a datum or a barrier gave: for an edge, for the edges of whichever way is
+%% the least loaded by then, for a node that the task has started, for the co-op's
+%% receiver, or for nobody, which is why.
 -type out() ::
-    {coop_edges:edge() | any | result | {late, pid()}, env(), term()}
+    {
+        coop_edges:edge()
+        | {any, [coop_dataflow:way()]}
+        | {late, pid()}
+        | result
+        | {lost, Reason :: term()},
+        env(),
+        term()
+    }
     | {start, coop_edges:edge(), pid(), Window :: pos_integer()}
     | {stop, pid()}.
 -type entry() ::
@@ -582,6 +591,14 @@ send_outbox(P = #process{outbox = [], hand = undefined}) ->
     P;
 send_outbox(P = #process{outbox = []}) ->
     P#process{hand = undefined};
+send_outbox(P = #process{outbox = [{{any, Ways}, Env, Value} | Rest], edges = Edges}) ->
+    case coop_edges:least_loaded(Ways, Edges) of
+        {ok, Way, Edges2} ->
+            Chosen = [{Edge, Env, Value} || Edge <- Way],
+            send_outbox(P#process{outbox = Chosen ++ Rest, edges = Edges2});
+        full ->
+            P
+    end;
 send_outbox(P = #process{outbox = [Entry | Rest]}) ->
     case send(Entry, P) of
         blocked -> P;
@@ -646,11 +663,8 @@ send(Last, P) when Last =:= passed; Last =:= good_bye ->
         false ->
             {blocked, P#process{results = Results}}
     end;
-send({any, Env, Value}, P = #process{edges = Edges}) ->
-    case coop_edges:least_loaded(Edges) of
-        {ok, Edge, Edges2} -> send({Edge, Env, Value}, P#process{edges = Edges2});
-        full -> blocked
-    end;
+send({{lost, Reason}, Env, Value}, P) ->
+    lose(Value, Reason, Env, done_if_last(P));
 send({Edge, Env, Value}, P = #process{edges = Edges}) ->
     case coop_edges:take(Edge, Edges) of
         {ok, workers, Edges2} ->

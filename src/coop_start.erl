@@ -23,8 +23,13 @@ prepare(Template, Options0) ->
             {error, {not_started, erlangsp}};
         {_, {ok, Options}} ->
             case esp_config:spec(Template, Options) of
-                {ok, Spec, Plugins} -> {ok, Spec, Plugins, Options};
-                {error, _} = Error -> Error
+                {ok, Spec = #{dataflow := Dataflow}, Plugins} ->
+                    case coop_dataflow:check_head(coop_body:head_home(Spec), Dataflow) of
+                        ok -> {ok, Spec, Plugins, Options};
+                        {error, _} = Error -> Error
+                    end;
+                {error, _} = Error ->
+                    Error
             end;
         {_, {error, _} = Error} ->
             Error

@@ -20,6 +20,8 @@
     restart := none | {Intensity :: non_neg_integer(), Period :: pos_integer()},
     tag := coop_results:tag(),
     batch := coop_results:batch(),
+    instances := pos_integer(),
+    dataflow := coop_dataflow:method(),
     start_timeout := timeout()
 }.
 -type c_node_options() :: #{
@@ -43,7 +45,7 @@
 -define(SLAB, {64, 32, 32}).
 
 %% What is known, and will be answered by a later release.
--define(NOT_YET, [instances, dataflow, stand_in]).
+-define(NOT_YET, [stand_in]).
 
 -spec coop(map()) -> {ok, coop_options()} | error().
 coop(Options) when is_map(Options) ->
@@ -59,12 +61,19 @@ coop(Options) when is_map(Options) ->
         restart => none,
         tag => none,
         batch => none,
+        instances => 1,
+        dataflow => undefined,
         start_timeout => 10_000
     },
     case check_all(Options, Defaults, fun coop_option/2) of
         %% what has been asked for of a node that ends would be asked for no more
         {ok, #{restart := {_, _}, receiver := {demand, _}}} -> {error, {unsupported, restart}};
-        Checked -> Checked
+        {ok, #{dataflow := undefined, instances := 1} = Checked} ->
+            {ok, Checked#{dataflow := broadcast}};
+        {ok, #{dataflow := undefined} = Checked} ->
+            {ok, Checked#{dataflow := round_robin}};
+        Checked ->
+            Checked
     end;
 coop(Other) ->
     {error, {bad_option, Other}}.
@@ -74,11 +83,17 @@ coop_option(receiver, Receiver) ->
 coop_option(node, Node) when is_atom(Node), Node =/= undefined -> {ok, Node};
 coop_option(name, Name) when is_atom(Name) -> {ok, Name};
 coop_option(Key, N) when
-    (Key =:= window orelse Key =:= max_queue orelse Key =:= max_queue_bytes),
+    (Key =:= window orelse Key =:= max_queue orelse Key =:= max_queue_bytes orelse
+        Key =:= instances),
     is_integer(N),
     N > 0
 ->
     {ok, N};
+coop_option(dataflow, Method) ->
+    case coop_dataflow:check_head(vm, Method) of
+        ok -> {ok, Method};
+        {error, _} -> bad
+    end;
 coop_option(overload, Policy) when Policy =:= block; Policy =:= shed; Policy =:= drop_oldest ->
     {ok, Policy};
 coop_option(overload, {sojourn, Ms} = Policy) when is_integer(Ms), Ms > 0, Ms < 1 bsl 31 ->
@@ -157,9 +172,15 @@ receiver(Other) ->
 -spec spec(coop_flow:template(), coop_options()) ->
     {ok, coop_body:spec(), [{atom(), coop_flow:plugin()}]} | error().
 spec(Template, Options) ->
-    Edges = coop_flow:edges(Template),
-    try workers(lists:map(fun node_spec/1, coop_flow:nodes(Template)), Edges, Options) of
-        Nodes ->
+    #{instances := Instances} = Options,
+    Edges0 = coop_flow:edges(Template),
+    try
+        Checked = workers(lists:map(fun node_spec/1, coop_flow:nodes(Template)), Edges0, Options),
+        {Checked, coop_instances:expand(Instances, Checked, Edges0)}
+    of
+        {_, {error, _} = Error} ->
+            Error;
+        {Checked, {ok, Nodes, Edges}} ->
             Common = maps:with(
                 [
                     window,
@@ -171,13 +192,15 @@ spec(Template, Options) ->
                     dead_letter,
                     restart,
                     tag,
-                    batch
+                    batch,
+                    instances,
+                    dataflow
                 ],
                 Options
             ),
             Plugins = [
                 {Name, Source}
-             || #{name := Name, source := Source} <- Nodes, not is_atom(Source)
+             || #{name := Name, source := Source} <- Checked, not is_atom(Source)
             ],
             {ok,
                 Common#{
@@ -305,15 +328,18 @@ fail(Name, Cause) ->
     throw({?MODULE, {bad_node, Name, Cause}}).
 
 %% @doc What the C-node is told: of the VM's nodes no more than that they are
-%% there, for their tasks may be funs.
+%% there, for their tasks may be funs. So may be what a head here goes by.
 -spec wire_spec(coop_body:spec()) -> map().
-wire_spec(Spec = #{nodes := Nodes}) ->
-    Spec#{nodes := lists:map(fun wire_node/1, Nodes)}.
+wire_spec(Spec = #{nodes := Nodes, dataflow := Dataflow}) ->
+    Spec#{nodes := lists:map(fun wire_node/1, Nodes), dataflow := wire_dataflow(Dataflow)}.
 
-wire_node(#{name := Name, home := vm, dataflow := {consume, _} = Dataflow}) ->
-    #{name => Name, home => vm, dataflow => Dataflow};
-wire_node(#{name := Name, home := vm}) -> #{name => Name, home => vm, dataflow => broadcast};
+wire_node(#{home := vm, dataflow := {consume, _}} = Node) ->
+    maps:with([name, base, home, dataflow], Node);
+wire_node(#{home := vm} = Node) -> (maps:with([name, base, home], Node))#{dataflow => broadcast};
 wire_node(Node) -> Node.
+
+wire_dataflow({hash, Fun}) when is_function(Fun) -> broadcast;
+wire_dataflow(Dataflow) -> Dataflow.
 
 %%% esp_node
 

@@ -6,12 +6,15 @@
 %% - each node gave what its task gives for what it took, in that order;
 %% - each result is, once and in order, where its dataflow method may send it;
 %% - no datum passed a barrier, and no barrier a datum.
+%%
+%% Of several instances of a graph each is one, and what was relayed is the result of
+%% a node ahead of them whose method is that of the co-op.
 -module(coop_model).
 
 -export([template/1]).
 -export([load/1]).
 -export([log/1]).
--export([check/4]).
+-export([check/5]).
 %% the task, and its native twin in plugins/model.cpp
 -export([init/1]).
 -export([step/2]).
@@ -170,34 +173,57 @@ log(Log) when is_list(Log) -> Log.
 
 %%% The model
 
-%% What was relayed, stretch by stretch; the nodes' logs; and for each flush that
-%% was waited for, its number and what the receiver had by then and not before.
--spec check(graph(), [[datum()]], #{name() => [datum() | flush]}, [{pos_integer(), [datum()]}]) ->
+%% The method by which data are dealt out; what was relayed, stretch by stretch; the
+%% nodes' logs, by instance; and for each flush that was waited for, its number and
+%% what the receiver had by then and not before.
+-spec check(
+    graph(),
+    Method :: term(),
+    [[datum()]],
+    [#{name() => [datum() | flush]}],
+    [{pos_integer(), [datum()]}]
+) ->
     ok | {violated, term()}.
-check({Vertices, Edges}, Stretches, Logs, Got) ->
+check(Graph = {Vertices, Edges}, Method, Stretches, Instances, Got) ->
     try
-        Given = maps:from_list([
-            {Name, given(args(Vertex, Edges), maps:get(Name, Logs))}
-         || {Name, _, _, _, _} = Vertex <- Vertices
-        ]),
-        Relayed = lists:append(Stretches),
-        [
-            begin
-                is_stretch_by_stretch(Name, maps:get(Name, Logs), length(Stretches)),
-                case sources(Name, Edges) of
-                    [] -> same({relayed_to, Name}, Relayed, taken(relay, maps:get(Name, Logs)));
-                    _ -> ok
-                end,
-                Arrived = [{To, taken(Name, maps:get(To, Logs))} || To <- targets(Name, Edges)],
-                Arrived =:= [] orelse is_dealt_out(Name, Method, maps:get(Name, Given), Arrived)
-            end
-         || {Name, _, _, _, Method} <- Vertices
+        [{Entry, _, _, _, _} | _] = [V || V <- Vertices, sources(element(1, V), Edges) =:= []],
+        Dealt = [
+            {I, taken(relay, maps:get(Entry, Logs))}
+         || {I, Logs} <- lists:zip(lists:seq(1, length(Instances)), Instances)
         ],
-        Last = [{Name, M} || {Name, _, _, _, M} <- Vertices, targets(Name, Edges) =:= []],
-        have_left([{Name, M, [R || {_, R} <- maps:get(Name, Given)]} || {Name, M} <- Last], Got)
+        is_dealt_out(head, Method, [{method, D} || D <- lists:append(Stretches)], Dealt),
+        Flushes = length(Stretches),
+        Left = [
+            instance(Graph, Relayed, Flushes, Logs)
+         || {{_, Relayed}, Logs} <- lists:zip(Dealt, Instances)
+        ],
+        have_left(Left, Got)
     catch
         throw:{?MODULE, What} -> {violated, What}
     end.
+
+%% What each node of the last tier gave.
+instance({Vertices, Edges}, Relayed, Flushes, Logs) ->
+    Given = maps:from_list([
+        {Name, given(args(Vertex, Edges), maps:get(Name, Logs))}
+     || {Name, _, _, _, _} = Vertex <- Vertices
+    ]),
+    [
+        begin
+            is_stretch_by_stretch(Name, maps:get(Name, Logs), Flushes),
+            case sources(Name, Edges) of
+                [] -> same({relayed_to, Name}, Relayed, taken(relay, maps:get(Name, Logs)));
+                _ -> ok
+            end,
+            Arrived = [{To, taken(Name, maps:get(To, Logs))} || To <- targets(Name, Edges)],
+            Arrived =:= [] orelse is_dealt_out(Name, Method, maps:get(Name, Given), Arrived)
+        end
+     || {Name, _, _, _, Method} <- Vertices
+    ],
+    [
+        {Name, Method, [R || {_, R} <- maps:get(Name, Given)]}
+     || {Name, _, _, _, Method} <- Vertices, targets(Name, Edges) =:= []
+    ].
 
 same(_What, Same, Same) -> ok;
 same(What, Expected, Found) -> throw({?MODULE, {What, {expected, Expected}, {found, Found}}}).
@@ -307,20 +333,17 @@ key({element, N}, Result) -> element(N, Result);
 key(by_thirds, Result) -> element(2, Result) div 3.
 
 %% At each flush that was waited for the receiver had all of its stretch and of
-%% those before it, in the order in which each node gave them.
-have_left(Last, Got) ->
+%% those before it, in the order in which each node gave them. (Results do not say
+%% which instance they are of, so the order of several is not seen here.)
+have_left(Left = [Last | _], Got) ->
     lists:foldl(
         fun({Flush, Data}, From) ->
             [
-                same(
-                    {left, Name, at_flush, Flush},
-                    ordered(Method, [
-                        R
-                     || {Stretch, _, _, _, _} = R <- Results, Stretch > From, Stretch =< Flush
-                    ]),
-                    ordered(Method, taken(Name, Data))
-                )
-             || {Name, Method, Results} <- Last
+                left_at(Flush, Name, Method, [
+                    [R || {Stretch, _, _, _, _} = R <- Results, Stretch > From, Stretch =< Flush]
+                 || Instance <- Left, {Of, _, Results} <- Instance, Of =:= Name
+                ], taken(Name, Data))
+             || {Name, Method, _} <- Last
             ],
             same({all_from_the_last_tier, Flush}, [], [
                 D
@@ -332,3 +355,8 @@ have_left(Last, Got) ->
         Got
     ),
     ok.
+
+left_at(Flush, Name, Method, [Expected], Found) ->
+    same({left, Name, at_flush, Flush}, ordered(Method, Expected), ordered(Method, Found));
+left_at(Flush, Name, _Method, Several, Found) ->
+    same({left, Name, at_flush, Flush}, lists:sort(lists:append(Several)), lists:sort(Found)).

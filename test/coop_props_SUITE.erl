@@ -98,39 +98,64 @@ unique([First | Rest]) -> [First | unique([Each || Each <- Rest, Each =/= First]
 stretches() ->
     proper_types:list({proper_types:oneof([true, false]), proper_types:list(range(0, 11))}).
 
+%% How many instances there are, and how data are dealt out to them.
+instances() ->
+    {
+        range(1, 3),
+        proper_types:oneof([
+            broadcast,
+            round_robin,
+            shuffle,
+            random,
+            least_loaded,
+            {hash, {element, 2}},
+            {hash, all}
+        ])
+    }.
+
 %% As many as the nodes can take, which a graph of many paths multiplies.
-cut(Stretches, Graph) ->
+cut(Stretches, Graph, N) ->
     {Cut, _} = lists:mapfoldl(
         fun({Waits, Keys}, Left) ->
             Some = lists:sublist(Keys, Left),
             {{Waits, Some}, Left - length(Some)}
         end,
-        max(1, ?LOAD div coop_model:load(Graph)),
+        max(1, ?LOAD div (N * coop_model:load(Graph))),
         Stretches
     ),
     Cut.
 
 %%% A run, in a process that takes along whatever is left of it
 
-run(Graph, Stretches, Window) ->
-    {Pid, Ref} = spawn_monitor(fun() -> exit({ran, run_here(Graph, Stretches, Window)}) end),
+run(Graph, Instances, Stretches, Window) ->
+    {Pid, Ref} = spawn_monitor(fun() ->
+        exit({ran, run_here(Graph, Instances, Stretches, Window)})
+    end),
     receive
         {'DOWN', Ref, process, Pid, {ran, Result}} -> Result;
         {'DOWN', Ref, process, Pid, Reason} -> {ended, Reason}
     end.
 
 %% The last flush is waited for, and ends a stretch without data.
-run_here(Graph, Stretches0, Window) ->
-    Stretches = cut(Stretches0, Graph) ++ [{true, []}],
+run_here(Graph = {Vertices, _}, {N, Method}, Stretches0, Window) ->
+    Stretches = cut(Stretches0, Graph, N) ++ [{true, []}],
     {ok, Coop} = coop:start_link(coop_model:template(Graph), #{
-        node => ?C_NODE, receiver => self(), window => Window
+        node => ?C_NODE, receiver => self(), window => Window, instances => N, dataflow => Method
     }),
     {Relayed, Got} = relay(Coop, Stretches, 1, 1, [], []),
     #{nodes := Nodes} = coop:info(Coop),
-    Logs = maps:from_list([{Name, coop_model:log(sys:get_state(Pid))} || {Name, Pid} <- Nodes]),
+    Logs = logs([Pid || {_, Pid} <- Nodes], [Name || {Name, _, _, _, _} <- Vertices]),
     ok = coop:stop(Coop),
     [] = esp_test_lib:mailbox(),
-    coop_model:check(Graph, Relayed, Logs, Got).
+    coop_model:check(Graph, Method, Relayed, Logs, Got).
+
+%% By instance, and there by the name in the graph.
+logs([], _Names) ->
+    [];
+logs(Pids, Names) ->
+    {Instance, Rest} = lists:split(length(Names), Pids),
+    Logs = [coop_model:log(sys:get_state(Pid)) || Pid <- Instance],
+    [maps:from_list(lists:zip(Names, Logs)) | logs(Rest, Names)].
 
 relay(_Coop, [], _Stretch, _Seq, Relayed, Got) ->
     {lists:reverse(Relayed), lists:reverse(Got)};
@@ -154,11 +179,13 @@ results() ->
 
 keeps_its_promises(Homes) ->
     ?FORALL(
-        {Graph, Stretches, Window},
-        {graph(vertex(Homes)), stretches(), proper_types:oneof([1, 2, 3, 10, 1000])},
+        {Graph, Instances, Stretches, Window},
+        {graph(vertex(Homes)), instances(), stretches(), proper_types:oneof([1, 2, 3, 10, 1000])},
         begin
-            Result = run(Graph, Stretches, Window),
-            ?WHENFAIL(ct:pal("~p~nof ~p", [Result, {Graph, Stretches, Window}]), Result =:= ok)
+            Result = run(Graph, Instances, Stretches, Window),
+            ?WHENFAIL(
+                ct:pal("~p~nof ~p", [Result, {Graph, Instances, Stretches, Window}]), Result =:= ok
+            )
         end
     ).
 
@@ -205,12 +232,12 @@ workers() ->
 
 workers_of(Keys, Workers) ->
     %% the number of a worker's edge is of no account
-    Named = lists:zip(lists:seq(1, length(Workers)), Workers),
+    Named = lists:zip([[I] || I <- lists:seq(1, length(Workers))], Workers),
     Dataflow = coop_dataflow:new({hash, all}, Named),
     maps:from_list([
         begin
-            {[Edge], _} = coop_dataflow:route(Key, Dataflow),
-            {Key, proplists:get_value(Edge, Named)}
+            {Way, _} = coop_dataflow:route(Key, Dataflow),
+            {Key, proplists:get_value(Way, Named)}
         end
      || Key <- Keys
     ]).

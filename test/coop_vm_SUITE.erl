@@ -718,7 +718,7 @@ bad_options() ->
     ] ++
         [
             {{unsupported, K}, #{K => 1}}
-         || K <- [instances, dataflow, stand_in]
+         || K <- [stand_in]
         ] ++
         [{{bad_option, {overload, V}}, #{overload => V}} || V <- [no, {sojourn, 0}, {sojourn, x}]].
 

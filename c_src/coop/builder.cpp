@@ -148,7 +148,7 @@ void builder::hear(node::process& maker, const term& t) {
 }
 
 void builder::make_head(node::process& maker) {
-  head_ = home_.spawn<head>(limits_, spec_.overload);
+  head_ = home_.spawn<head>(limits_, spec_);
   limits_.beyond->set_head(head_->pid());
   head_->set_origin(
       {term::tuple({atom("coop_head"), atom("init"), term::integer(1)}),
@@ -347,7 +347,7 @@ std::unique_ptr<wiring> builder::worker_wiring(std::size_t i) const {
     e.number = e.own_number = switch_->next_edge(late_kind::worker);
     e.behind = static_cast<std::uint32_t>(k + 1);
     e.window = std::min<std::uint64_t>(spec_.window, worker_window);
-    e.target = spec_.nodes[to].name;
+    e.target = spec_.nodes[to].base;
     e.to = places_[to].p;
     e.here = places_[to].here;
     w->out.push_back(std::move(e));
@@ -527,6 +527,9 @@ void builder::connect_head(std::optional<restart> after) {
       e.to = places_[entries[k]].p;
       w->out.push_back(std::move(e));
     }
+    if (!after && spec_.how.how != dataflow::method::broadcast)
+      w->how = std::make_unique<dispatch>(spec_.how, w->out, head_->number(),
+                                          entries.size() / spec_.instances);
     w->after = std::move(after);
     head_->wire(std::move(w));
   }
@@ -559,14 +562,14 @@ void builder::connect_node(std::size_t i, const pid& head_pid) {
     out_edge e;
     e.number = e.own_number = number;
     if (spec_.nodes[to].used_by) {
-      e.target = spec_.nodes[to].name;
+      e.target = spec_.nodes[to].base;
       w->pool = pool_of(i, to);
       w->out.push_back(std::move(e));
       continue;
     }
     e.window = spec_.window;
     e.sent = carried_[number];
-    e.target = spec_.nodes[to].name;
+    e.target = spec_.nodes[to].base;
     e.local = link_between(number, here, places_[to].here);
     e.to = places_[to].p;
     w->out.push_back(std::move(e));

@@ -1,5 +1,6 @@
 #include "coop/dispatch.hpp"
 
+#include <algorithm>
 #include <numeric>
 #include <utility>
 
@@ -23,15 +24,15 @@ std::uint32_t after(std::uint32_t place, std::size_t n) noexcept {
 } // namespace
 
 dispatch::dispatch(dataflow how, std::span<const out_edge> out,
-                   std::uint64_t seed)
-    : how_(std::move(how)), chosen_(1), random_(seed) {
+                   std::uint64_t seed, std::size_t width)
+    : how_(std::move(how)), width_(width), chosen_(1), random_(seed) {
   if (how_.how == method::shuffle) {
-    round_.resize(out.size());
+    round_.resize(out.size() / width_);
     std::iota(round_.begin(), round_.end(), 0u);
   }
   if (how_.how == method::hash)
-    for (const auto& e : out)
-      seeds_.push_back(term(e.target).hash());
+    for (std::size_t i = 0; i < out.size(); i += width_)
+      seeds_.push_back(term(out[i].target).hash());
   if (how_.how == method::select)
     for (const auto& e : out)
       named_.emplace(e.target, static_cast<std::uint32_t>(named_.size()));
@@ -39,15 +40,16 @@ dispatch::dispatch(dataflow how, std::span<const out_edge> out,
 
 std::span<const std::uint32_t> dispatch::choose(datum& d,
                                                 std::span<const out_edge> out) {
+  const std::size_t n = out.size() / width_;
   switch (how_.how) {
   case method::broadcast:
   case method::consume: // has nothing to choose either
     break;
   case method::round_robin:
-    chosen_.front() = std::exchange(next_, after(next_, out.size()));
+    chosen_.front() = std::exchange(next_, after(next_, n));
     break;
   case method::random:
-    chosen_.front() = random_below(out.size());
+    chosen_.front() = random_below(n);
     break;
   case method::shuffle:
     chosen_.front() = next_shuffled();
@@ -84,16 +86,26 @@ std::uint32_t dispatch::next_shuffled() noexcept {
 // Among equals the one whose turn it is. A full edge has as much outstanding as
 // any can have, as all edges of a node have one window.
 std::uint32_t dispatch::least_loaded(std::span<const out_edge> out) noexcept {
+  const std::size_t n = out.size() / width_;
   std::uint32_t best = next_;
-  std::uint64_t least = out[best].outstanding();
-  for (std::uint32_t i = after(best, out.size()); i != next_ && least > 0;
-       i = after(i, out.size()))
-    if (const auto n = out[i].outstanding(); n < least) {
+  std::uint64_t least = load(out, best);
+  for (std::uint32_t i = after(best, n); i != next_ && least > 0;
+       i = after(i, n))
+    if (const auto l = load(out, i); l < least) {
       best = i;
-      least = n;
+      least = l;
     }
-  next_ = after(best, out.size());
+  next_ = after(best, n);
   return best;
+}
+
+// Of several edges that of the fullest: where one has credit, all have.
+std::uint64_t dispatch::load(std::span<const out_edge> out,
+                             std::size_t place) const noexcept {
+  std::uint64_t most = 0;
+  for (const auto& e : out.subspan(place * width_, width_))
+    most = std::max(most, e.outstanding());
+  return most;
 }
 
 // The highest of what key and worker give together (rendezvous hashing): a

@@ -40,7 +40,8 @@ struct out_edge {
   std::uint32_t own_number = 0; // as credit for it names it; usually the same
   std::uint32_t behind = node::no_edge; // of a late one: late.hpp
   std::uint64_t window = 0;
-  atom target; // the downstream node's name
+  // The downstream node's name in the template; a head knows it by its own.
+  atom target;
   boost::intrusive_ptr<local_link> local; // else it is remote
   node::process_ptr here; // of a late one, if its receiver is of this home
   esp::pid to;

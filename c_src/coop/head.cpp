@@ -23,9 +23,11 @@ node::message_ptr to_self(const term& t) {
 } // namespace
 
 head::head(node::node& home, std::uint64_t number, queue_limits limits,
-           overload_policy policy)
+           const spec& s)
     : member(home, number, atom("head"), limits),
-      overload_(policy, limits.data, limits.bytes) {
+      overload_(s.overload, limits.data, limits.bytes),
+      instances_(s.instances),
+      method_(s.method) {
   if (overload_.looks_at_arrivals())
     look_at_arrivals();
 }
@@ -91,17 +93,68 @@ void head::handle_request(node::message& m) {
     if (own_request(m.value.as<term>()))
       return;
   }
+  if (m.kind == node::what::data) // goes ahead of the others
+    first_has_changed();
   member::handle_request(m);
 }
 
 bool head::take(datum& d) {
+  if (misfit_) {
+    lose(d.to_term(), *std::exchange(misfit_, std::nullopt), env());
+    return true;
+  }
   if (body_ && env() && env()->call)
     calls_.insert(*env()->call);
   try {
-    emit(std::move(d));
+    if (how() != nullptr)
+      emit_on(instance(*std::exchange(due_, std::nullopt)), std::move(d));
+    else
+      emit(std::move(d));
   } catch (const exit_signal&) { // killed; run() ends it
   }
   return true;
+}
+
+// ---- Instances --------------------------------------------------------------
+
+std::span<out_edge> head::instance(std::size_t i) {
+  const std::size_t width = out_edges().size() / instances_;
+  return out_edges().subspan(i * width, width);
+}
+
+// A head does not wait for credit with a datum in its hands, or it would answer
+// nothing meanwhile: the datum stays the first of those that wait.
+bool head::can_take_data() {
+  if (how() == nullptr)
+    return have_credit(out_edges());
+  if (due_)
+    return have_credit(instance(*due_));
+  for (std::size_t i = 0; i < instances_; ++i)
+    if (have_credit(instance(i)))
+      return true;
+  return false;
+}
+
+// The first datum: whether its instance, which is chosen if none is due, has
+// credit. One that cannot be placed need not wait.
+bool head::may_enter(node::message& m) {
+  if (how() == nullptr || m.kind != node::what::data)
+    return true;
+  try {
+    if (!due_)
+      due_ = how()->choose(m.value, out_edges()).front();
+  } catch (const bad_result& e) {
+    misfit_ = e.reason();
+    return true;
+  }
+  return have_credit(instance(*due_));
+}
+
+// The instance due by a key was another datum's; a turn is for whoever is
+// first.
+void head::first_has_changed() noexcept {
+  if (how() != nullptr && how()->looks_at_data())
+    due_.reset();
 }
 
 // ---- Restarts of the body ---------------------------------------------------
@@ -222,6 +275,7 @@ void head::arrived(node::message& first) {
     });
     if (!oldest)
       return;
+    first_has_changed();
     leaves_queue(*oldest);
     overload_.leaves(*oldest);
     drop(std::move(oldest));
@@ -231,12 +285,19 @@ void head::arrived(node::message& first) {
 void head::handle_data(node::message_ptr m) {
   if (m->kind == node::what::barrier)
     return; // a stranger's: barriers begin here
-  if (!overload_.looks_at_arrivals())
+  const bool is_late = overload_.is_late(*m);
+  if (!is_late && !may_enter(*m)) {
+    node::message_list first;
+    first.push_back(std::move(m));
+    return unread(std::move(first));
+  }
+  if (overload_.looks_at_arrivals()) {
+    overload_.leaves(*m);
+    tell_relays();
+  }
+  if (!is_late)
     return member::handle_data(std::move(m));
-  overload_.leaves(*m);
-  tell_relays();
-  if (!overload_.is_late(*m))
-    return member::handle_data(std::move(m));
+  first_has_changed();
   leaves_queue(*m);
   give_back_early(*m);
   drop(std::move(m));
@@ -307,6 +368,8 @@ std::vector<std::pair<term, term>> head::more_info() {
       {atom("nodes"), term::list(nodes)},
       {atom("edges"), edges_},
       {atom("switches"), term::list(switches)},
+      {atom("instances"), count(instances_)},
+      {atom("dataflow"), method_},
       {atom("home"), home().name()},
       {atom("overload"), overload_.describe()},
       {atom("overloaded"), count(overloaded_)},

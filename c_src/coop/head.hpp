@@ -17,7 +17,7 @@ namespace esp::coop {
 class head final : public member {
 public:
   head(node::node& home, std::uint64_t number, queue_limits limits,
-       overload_policy policy);
+       const spec& s);
 
   // Before it can hear of anything.
   void set_switches(std::vector<esp::pid> switches);
@@ -37,7 +37,7 @@ protected:
   void barrier_enters(const term& caller) override;
   void rewired(const restart& r) override;
   void ended(const term& reason) override;
-  bool can_take_data() override { return all_have_credit(); }
+  bool can_take_data() override;
   void handle_request(node::message& m) override;
   bool intercept_exit(const esp::pid& from, const term& reason,
                       bool by_link) override;
@@ -52,6 +52,9 @@ protected:
 private:
   bool own_request(const term& t);
   void attach(const term& request);
+  std::span<out_edge> instance(std::size_t i);
+  bool may_enter(node::message& m);
+  void first_has_changed() noexcept;
   void drop(node::message_ptr m);
   void serve_demand();
   void tell_relays();
@@ -68,6 +71,13 @@ private:
   std::vector<esp::pid> switches_;
   std::vector<std::pair<atom, esp::pid>> nodes_;
   term edges_;
+
+  const std::size_t instances_;
+  const term method_;
+  // The instance that is next, and waited for; or why the first datum has none.
+  std::optional<std::uint32_t> due_;
+  std::optional<term> misfit_;
+
   std::optional<term> ending_;
   std::uint32_t next_edge_ = 1'000'000; // above any template's numbers
   std::unordered_map<esp::pid, ref> attached_;

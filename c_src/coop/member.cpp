@@ -270,10 +270,13 @@ void member::handle_request(message& m) {
   }
 }
 
-// A head is wired once more with each body; those who relay to it stay.
+// A head is wired once more with each body; those who relay to it stay, and so
+// do the turns that it gives.
 void member::take_wiring(wiring&& w) {
   if (w.in.empty())
     w.in = std::move(wiring_.in);
+  if (!w.how)
+    w.how = std::move(wiring_.how);
   wiring_ = std::move(w);
   if (is_wired_) {
     const std::lock_guard guard(inbox_);
@@ -382,10 +385,10 @@ bool member::can_take_data() {
   return std::any_of(wiring_.out.begin(), wiring_.out.end(), has);
 }
 
-bool member::all_have_credit() {
+bool member::have_credit(std::span<out_edge> edges) {
   take_credit_in();
   bool all = is_wired_;
-  for (auto& e : wiring_.out) {
+  for (auto& e : edges) {
     if (e.has_credit())
       continue;
     if (e.local)
@@ -601,16 +604,21 @@ void member::pass_on(const term& caller) {
 }
 
 void member::emit(datum d) {
+  if (!wiring_.out.empty() && !wiring_.how)
+    return emit_on(wiring_.out, std::move(d));
   check_exit();
   ++out_;
-  auto& out = wiring_.out;
-  if (out.empty())
-    return deliver_result(std::move(d));
   if (wiring_.how)
     return emit_chosen(std::move(d));
-  for (std::size_t i = 0; i + 1 < out.size(); ++i)
-    send_on(out[i], d.share());
-  send_on(out.back(), std::move(d));
+  deliver_result(std::move(d));
+}
+
+void member::emit_on(std::span<out_edge> edges, datum d) {
+  check_exit();
+  ++out_;
+  for (out_edge& e : edges.first(edges.size() - 1))
+    send_on(e, d.share());
+  send_on(edges.back(), std::move(d));
 }
 
 void member::emit_chosen(datum d) {

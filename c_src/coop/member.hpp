@@ -134,7 +134,11 @@ protected:
   bool is_late() const noexcept { return is_late_; }
   // A late node has ended itself: so do those that it has started, before it.
   void end_late();
-  bool all_have_credit();
+  // One result, on each of these; as emit().
+  void emit_on(std::span<out_edge> edges, datum d);
+  std::span<out_edge> out_edges() noexcept { return wiring_.out; }
+  dispatch* how() noexcept { return wiring_.how.get(); }
+  bool have_credit(std::span<out_edge> edges);
   in_edge& add_in_edge(in_edge e);
   std::span<const in_edge> in_edges() const noexcept { return wiring_.in; }
   // Gives credit back for a datum before it is taken.

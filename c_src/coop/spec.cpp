@@ -27,17 +27,17 @@ std::optional<term> read_task(const term& t, node_spec& n,
   n.task_name = *task_name->as_atom();
   n.task.from = tasks.find(n.plugin_name.name());
   if (!n.task.from)
-    return bad_node(n.name, term::tuple({atom("no_plugin"), n.plugin_name}));
+    return bad_node(n.base, term::tuple({atom("no_plugin"), n.plugin_name}));
   n.task.entry = n.task.from->find(n.task_name.name());
   if (n.task.entry == nullptr)
-    return bad_node(n.name,
+    return bad_node(n.base,
                     term::tuple({atom("no_task"), n.plugin_name, n.task_name}));
   n.args = t.get("args").value_or(term(undefined));
   n.stack = n.task.entry->options.stack;
   if (const auto stack = t.get("stack")) {
     const auto bytes = stack->as_integer();
     if (!bytes || *bytes < 16'384 || *bytes > (std::int64_t{1} << 30))
-      return bad_node(n.name, term::tuple({atom("bad_stack"), *stack}));
+      return bad_node(n.base, term::tuple({atom("bad_stack"), *stack}));
     n.stack = static_cast<std::size_t>(*bytes);
   }
   return std::nullopt;
@@ -50,13 +50,17 @@ std::optional<term> read_node(const term& t, node_spec& n,
   if (!name || !name->as_atom() || !home || !how)
     return bad_spec("node");
   n.name = *name->as_atom();
+  const term base = t.get("base").value_or(*name);
+  if (!base.as_atom())
+    return bad_spec("node");
+  n.base = *base.as_atom();
   n.is_native = home->is_atom("native");
   if (n.is_native)
     if (auto wrong = read_task(t, n, tasks))
       return wrong;
   auto d = read_dataflow(*how, n.task);
   if (auto* const cause = std::get_if<term>(&d))
-    return bad_node(n.name, *cause);
+    return bad_node(n.base, *cause);
   n.how = std::move(std::get<dataflow>(d));
   if (n.how.by.task != nullptr)
     n.stack = std::max(n.stack, n.how.by.task->options.stack);
@@ -154,6 +158,35 @@ std::optional<term> find_workers(spec& s) {
   return std::nullopt;
 }
 
+// The nodes of each instance follow those of the one before it, with as many
+// entries among them, and no edge leads from one to another.
+bool are_instances(const spec& s) {
+  const auto entries = s.entries();
+  if (entries.empty() || s.nodes.size() % s.instances != 0
+      || entries.size() % s.instances != 0)
+    return false;
+  const std::size_t nodes = s.nodes.size() / s.instances,
+                    width = entries.size() / s.instances;
+  for (std::size_t i = 0; i < entries.size(); ++i)
+    if (entries[i] / nodes != i / width)
+      return false;
+  return std::all_of(s.edges.begin(), s.edges.end(), [&](const auto& e) {
+    return e.first / nodes == e.second / nodes;
+  });
+}
+
+// How data are dealt out to them: by no names, and by no task, as a head has
+// no plugin.
+bool read_head_dataflow(const term& t, spec& s) {
+  auto how = read_dataflow(t, {});
+  if (std::holds_alternative<term>(how))
+    return false;
+  s.how = std::move(std::get<dataflow>(how));
+  s.method = t;
+  return s.how.how != dataflow::method::select
+         && s.how.how != dataflow::method::consume;
+}
+
 } // namespace
 
 std::variant<spec, term> read_spec(const term& t,
@@ -214,11 +247,15 @@ std::variant<spec, term> read_spec(const term& t,
     return bad_spec("batch");
   if (auto wrong = find_workers(s))
     return *wrong;
+  if (!read_count(t, "instances", s.instances) || !are_instances(s))
+    return bad_spec("instances");
+  if (!read_head_dataflow(t.get("dataflow").value_or(s.method), s))
+    return bad_spec("dataflow");
   for (const auto& [from, to] : s.edges) {
     const node_spec &f = s.nodes[from], &g = s.nodes[to];
     if (f.is_native && g.is_native && !f.task.entry->emits.empty()
         && !f.task.entry->emits.intersects(g.task.entry->accepts))
-      return term::tuple({atom("type_mismatch"), f.name, g.name});
+      return term::tuple({atom("type_mismatch"), f.base, g.base});
   }
   return s;
 }

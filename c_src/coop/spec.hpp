@@ -19,6 +19,7 @@ namespace esp::coop {
 
 struct node_spec {
   atom name;
+  atom base; // in the template; of several instances the name tells which
   bool is_native = false;
   plugin::task_ref task; // native only, as the rest
   atom plugin_name, task_name;
@@ -63,6 +64,11 @@ struct spec {
   std::optional<term> tag;
   std::uint32_t batch = 0;              // 0: none
   std::optional<restart_limit> restart; // of the body; none: it ends the co-op
+  // `nodes` are those of one instance of the template after the other, and
+  // each datum is for one of these, by `how`.
+  std::size_t instances = 1;
+  esp::coop::dataflow how;
+  term method = atom("broadcast"); // `how` as it was given
 
   // Nodes without an incoming, without an outgoing edge; in order.
   std::vector<std::size_t> entries() const;

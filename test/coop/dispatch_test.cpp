@@ -314,6 +314,43 @@ TEST_CASE("least_loaded takes no full edge while another has credit") {
   CHECK(w.next() == 1);
 }
 
+// ---- Instances: several edges chosen as one --------------------------------
+
+TEST_CASE("instances are chosen as edges are, by their first one's name") {
+  const auto out = edges(6);
+  for (const method how : {method::round_robin, method::random, method::shuffle,
+                           method::least_loaded, method::hash}) {
+    dispatch over({how, {}}, out, 1, 2);
+    std::set<std::uint32_t> chosen;
+    for (std::int64_t i = 0; i < 100; ++i) {
+      datum d = datum::of(term::integer(i));
+      const auto one = over.choose(d, out);
+      REQUIRE(one.size() == 1);
+      chosen.insert(one.front());
+    }
+    CHECK(chosen == std::set<std::uint32_t>{0, 1, 2});
+  }
+  const std::vector<out_edge> firsts{out[0], out[2], out[4]};
+  dispatch several({method::hash, {}}, out, 1, 2),
+      single({method::hash, {}}, firsts, 1);
+  for (std::int64_t i = 0; i < 100; ++i) {
+    datum d = datum::of(term::integer(i));
+    CHECK(several.choose(d, out).front() == single.choose(d, firsts).front());
+  }
+}
+
+TEST_CASE("an instance is as loaded as its fullest edge") {
+  auto out = edges(4);
+  dispatch over({method::least_loaded, {}}, out, 1, 2);
+  datum d;
+  out[0].sent = 0, out[1].sent = 10; // full, and less in all
+  out[2].sent = 9, out[3].sent = 9;
+  CHECK(over.choose(d, out).front() == 1);
+  CHECK(over.choose(d, out).front() == 1);
+  out[1].returned = 2;
+  CHECK(over.choose(d, out).front() == 0);
+}
+
 // ---- Tasks that hash and select go by ---------------------------------------
 
 std::int64_t tens(std::int64_t x) {

@@ -12,7 +12,9 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
+#include <utility>
 
 namespace {
 
@@ -22,7 +24,7 @@ constexpr std::int64_t relayed_units = 64 << 10; // four fit into the window
 constexpr std::int64_t relay_window = 256 << 10;
 
 struct graph_node {
-  std::string name, method;
+  std::string name, base, method;
   std::int64_t copies = 1;
   std::vector<std::size_t> next;
   bool is_entry = true;
@@ -47,7 +49,7 @@ public:
                                            "least_loaded", "hash"};
     nodes_.resize(1 + random.below(6));
     for (std::size_t i = 0; i < nodes_.size(); ++i) {
-      nodes_[i].name = "n" + std::to_string(i);
+      nodes_[i].name = nodes_[i].base = "n" + std::to_string(i);
       nodes_[i].method = methods[random.below(std::size(methods))];
       nodes_[i].copies = random.one_in(4) ? 2 : 1;
       for (std::size_t j = 0; j < i; ++j)
@@ -56,6 +58,8 @@ public:
           nodes_[i].is_entry = false;
         }
     }
+    if (random.one_in(2))
+      make_instances(1 + random.below(3), methods[random.below(6)]);
   }
 
   // What is wrong with it, if anything.
@@ -108,6 +112,27 @@ protected:
   }
 
 private:
+  // As coop_instances does.
+  void make_instances(std::size_t n, const char* method) {
+    const auto once = std::exchange(nodes_, {});
+    instances_ = n;
+    method_ = method;
+    for (std::size_t i = 0; i < n; ++i)
+      for (auto one : once) {
+        one.base = one.name;
+        one.name += "/" + std::to_string(i + 1);
+        for (auto& next : one.next)
+          next += i * once.size();
+        nodes_.push_back(std::move(one));
+      }
+  }
+
+  static term dataflow(const std::string& method) {
+    if (method == "hash")
+      return term::tuple({atom("hash"), atom("all")});
+    return atom(method);
+  }
+
   enum : std::uint32_t {
     parent = 10,
     relayer = 20,
@@ -125,13 +150,12 @@ private:
     for (const auto& n : nodes_) {
       nodes.push_back(term::map(
           {{atom("name"), atom(n.name)},
+           {atom("base"), atom(n.base)},
            {atom("home"), atom("native")},
            {atom("plugin"), atom("seeded")},
            {atom("task"), atom("copies")},
            {atom("args"), term::tuple({atom(n.name), term::integer(n.copies)})},
-           {atom("dataflow"), n.method == "hash"
-                                  ? term::tuple({atom("hash"), atom("all")})
-                                  : term(atom(n.method))}}));
+           {atom("dataflow"), dataflow(n.method)}}));
       for (const auto i : n.next)
         edges.push_back(term::tuple({atom(n.name), atom(nodes_[i].name)}));
     }
@@ -139,6 +163,9 @@ private:
         {{atom("nodes"), term::list(nodes)},
          {atom("edges"), term::list(edges)},
          {atom("window"), term::integer(window_)},
+         {atom("instances"),
+          term::integer(static_cast<std::int64_t>(instances_))},
+         {atom("dataflow"), dataflow(method_)},
          {atom("name"), atom("undefined")},
          {atom("max_queue"), term::integer(100)},
          {atom("max_queue_bytes"), term::integer(1 << 20)},
@@ -240,13 +267,30 @@ private:
       fail("twice: " + m.to_string());
   }
 
-  // All results of one datum: what each node emitted went where its dataflow
-  // method says, and nowhere else.
+  // All results of one datum: what the head and each node emitted went where
+  // its dataflow method says, and nowhere else.
   void check_complete(std::int64_t serial) {
     auto left = results_[serial];
-    for (const auto& n : nodes_)
-      if (n.is_entry)
-        take(n, {}, left);
+    const auto all = left;
+    const std::size_t width = nodes_.size() / instances_;
+    std::size_t chosen = 0;
+    for (std::size_t i = 0; i < instances_; ++i) {
+      const std::span instance(nodes_.data() + i * width, width);
+      const auto is_of_it = [&](const path& p) {
+        return std::any_of(
+            instance.begin(), instance.end(),
+            [&](const graph_node& n) { return n.name == p.front().first; });
+      };
+      if (std::none_of(all.begin(), all.end(), is_of_it))
+        continue;
+      ++chosen;
+      for (const auto& n : instance)
+        if (n.is_entry)
+          take(n, {}, left);
+    }
+    if (chosen != (method_ == "broadcast" ? instances_ : 1))
+      fail("the head sent one datum to " + std::to_string(chosen)
+           + " instances");
     if (!left.empty())
       fail("a result that nothing accounts for, of " + std::to_string(serial));
   }
@@ -341,7 +385,9 @@ private:
   fate end_;
   std::int64_t window_, to_relay_;
   bool has_meter_;
-  std::vector<graph_node> nodes_;
+  std::vector<graph_node> nodes_; // of one instance after the other
+  std::size_t instances_ = 1;
+  std::string method_ = "broadcast";
 
   bool asked_ = false, said_last_flush_ = false, met_ = false;
   std::optional<esp::pid> head_;

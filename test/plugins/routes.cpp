@@ -2,6 +2,7 @@
 // go by: what they make of a result decides where it goes.
 
 #include <esp/plugin.hpp>
+#include <esp/process.hpp>
 
 #include <cstdint>
 #include <stdexcept>
@@ -19,6 +20,11 @@ struct label {
   esp::term operator()(esp::term d) { return esp::term::tuple({name, d}); }
   esp::term name;
 };
+
+// {Pid, Datum}
+esp::term by(esp::term d) {
+  return esp::term::tuple({esp::self(), d});
+}
 
 esp::many<std::int64_t> up_to(std::int64_t n) {
   esp::many<std::int64_t> all;
@@ -72,6 +78,7 @@ void several(std::int64_t x, esp::outlet& out) {
 ESP_PLUGIN(routes, "1.0.0") {
   plugin.task("same", same);
   plugin.task<label>("label");
+  plugin.task("by", by);
   plugin.task("up_to", up_to);
   plugin.task("text", text);
   plugin.task("tens", tens);
