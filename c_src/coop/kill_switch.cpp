@@ -70,7 +70,10 @@ void kill_switch::heard(const term& what, const term& reason) {
     return begin_end(reason);
   if (what == member_down) {
     --alive_;
-    return ending_ ? check_gone() : fell(reason);
+    if (ending_)
+      return check_gone();
+    fell(reason);
+    return check_fallen();
   }
   if (what == head_stopped)
     head_runs_ = false;
@@ -169,8 +172,11 @@ void kill_switch::fall(const term& reason) {
   check_fallen();
 }
 
+// A member that another thread has killed can come to rest before that thread
+// gets to say that it is down: what is still to be said of this body would be
+// taken for the next one's.
 void kill_switch::check_fallen() {
-  if (phase_ != phase::falling || in_task_ > 0 || head_runs_)
+  if (phase_ != phase::falling || in_task_ > 0 || alive_ > 0 || head_runs_)
     return;
   phase_ = phase::fallen;
   if (rebuild_) // it fell again on the way
