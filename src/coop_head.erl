@@ -121,6 +121,7 @@ run(Switch, Parent, Spec, Wiring) ->
         head => self(),
         ledger => Ledger,
         edges => add_out(Out, Window, coop_edges:new()),
+        needs => all,
         last_tier => maps:get(last_tier, Wiring),
         overload => Overload,
         dead_letter => maps:get(dead_letter, Spec),

@@ -81,6 +81,8 @@
     max_queue :: pos_integer(),
     max_queue_bytes :: pos_integer(),
     edges :: coop_edges:edges(),
+    %% which of those that go out have credit when it takes a datum
+    needs :: any | all,
     %% edges whose barrier has come, with what came behind it
     held = #{} :: #{coop_edges:edge() => queue:queue()},
     outbox = [] :: [entry()],
@@ -113,6 +115,7 @@ enter_loop(Module, Options) ->
         parent = Parent,
         head = maps:get(head, Options, undefined),
         edges = Edges,
+        needs = maps:get(needs, Options, any),
         results = maps:get(results, Options, coop_results:new(undefined, none, none)),
         last_tier = maps:get(last_tier, Options, 0),
         overload = maps:get(overload, Options, block),
@@ -141,15 +144,17 @@ log_unexpected(Name, Message) ->
 
 %%% The loop
 
-loop(P = #process{status = running, outbox = [], queued = 0}) ->
+loop(P = #process{queued = 0}) ->
     await(P);
-loop(P = #process{status = running, outbox = [], edges = Edges}) ->
-    case coop_edges:has_credit(Edges) of
-        true -> drain(?DRAIN, P);
-        false -> await(P)
-    end;
 loop(P) ->
-    await(P).
+    drain(?DRAIN, P).
+
+%% A head sends each datum on all its edges, and takes none before it can: what it
+%% has taken is inside.
+may_work(#process{status = running, outbox = [], edges = Edges, needs = Needs}) ->
+    coop_edges:has_credit(Needs, Edges);
+may_work(_P) ->
+    false.
 
 %% Before it waits, results do no longer.
 await(P = #process{results = Results}) ->
@@ -176,9 +181,11 @@ drain(N, P) ->
     after 0 -> work(P)
     end.
 
-%% Control that was drained may have changed what loop/1 found true.
-work(P = #process{status = running, outbox = [], urgent = Urgent, queue = Queue, queued = N}) ->
-    case queue:out(Urgent) of
+%% All control that is there is known by now.
+work(P = #process{urgent = Urgent, queue = Queue, queued = N}) ->
+    case may_work(P) andalso queue:out(Urgent) of
+        false ->
+            await(P);
         {{value, Item}, Urgent2} ->
             loop(take(Item, P#process{urgent = Urgent2, queued = N - 1}));
         {empty, _} ->
@@ -658,7 +665,7 @@ info(P = #process{module = Module, state = State, edges = Edges}) ->
         dropped => P#process.dropped,
         dead_lettered => P#process.dead_lettered,
         status => P#process.status,
-        blocked => P#process.outbox =/= [] orelse not coop_edges:has_credit(Edges)
+        blocked => P#process.outbox =/= [] orelse not coop_edges:has_credit(P#process.needs, Edges)
     },
     maps:merge(Info, maps:merge(overload_info(P), Module:info(State))).
 

@@ -35,7 +35,8 @@ groups() ->
         ]},
         {erlang_alone, [], [
             a_task_that_does_not_return_is_killed_and_counted,
-            an_init_that_goes_on_failing_ends_the_coop
+            an_init_that_goes_on_failing_ends_the_coop,
+            a_call_that_has_not_entered_hears_of_no_restart
         ]}
         | [
             {Kind, [], [
@@ -492,4 +493,23 @@ an_init_that_goes_on_failing_ends_the_coop(_) ->
     end,
     %% the first start and three restarts
     4 = counters:get(Inits, 1),
+    _ = mailbox().
+
+%% One of two entry nodes is at work and has no room, the other is idle.
+a_call_that_has_not_entered_hears_of_no_restart(_) ->
+    process_flag(trap_exit, true),
+    Template = coop_flow:graph([gate(erlang, a), pass(erlang, b)], []),
+    {ok, Coop} = coop:start_link(Template, (opts())#{window => 1, receiver => none}),
+    relay(Coop, [{sleep, self()}]),
+    receive {sleeping, _} -> ok after ?LIMIT -> ct:fail(not_sleeping) end,
+    relay(Coop, [1]),
+    {_, Called} = spawn_monitor(fun() -> exit(coop:call(Coop, 2, ?LIMIT)) end),
+    eventually(at_the_head, fun() ->
+        #{in := In, queue := Queue} = coop:info(Coop),
+        In + Queue =:= 3
+    end),
+    exit(pid(Coop, a), kill),
+    {ok, 2} = down(Called),
+    #{restarts := 1} = coop:info(Coop),
+    stop(Coop),
     _ = mailbox().
