@@ -32,7 +32,7 @@
     out := [{coop_edges:edge(), pid(), non_neg_integer()}],
     ledger := coop_ledger:ledger() | undefined,
     %% of a body made again: what became of data inside the last one
-    restarted => {Reason :: term(), Lost :: non_neg_integer(), DeadLettered :: non_neg_integer()},
+    restarted => {Reason :: term(), coop_body:losses()},
     nodes := [{atom(), pid()}],
     edges := [{atom(), atom()}],
     switches := [pid()],
@@ -59,7 +59,7 @@
     calls :: undefined | #{From :: term() => []},
     flushes = #{} :: #{reference() => {pid(), non_neg_integer()}},
     restarts = 0 :: non_neg_integer(),
-    losses = {0, 0} :: {Lost :: non_neg_integer(), DeadLettered :: non_neg_integer()}
+    losses = #{lost => 0, dead_lettered => 0} :: coop_body:losses()
 }).
 
 %% @doc Starts the head and registers its name; it lives on once
@@ -228,8 +228,8 @@ handle_control(_Message, _Edges, _Head) ->
     unhandled.
 
 %% Neither a call nor a flush is certain any more to have its answer.
-restarted({Reason, Lost, Dead}, Head) ->
-    #head{calls = Calls, flushes = Flushes, restarts = N, losses = {AllLost, AllDead}} = Head,
+restarted({Reason, Losses}, Head) ->
+    #head{calls = Calls, flushes = Flushes, restarts = N, losses = Before} = Head,
     maps:foreach(
         fun(Ref, {Caller, _Marks}) -> Caller ! {'$coop', restarted, Ref, Reason} end, Flushes
     ),
@@ -243,7 +243,7 @@ restarted({Reason, Lost, Dead}, Head) ->
         calls = #{},
         flushes = #{},
         restarts = N + 1,
-        losses = {AllLost + Lost, AllDead + Dead},
+        losses = coop_body:add(Losses, Before),
         demand = Demand
     }.
 
@@ -259,7 +259,7 @@ is_ours(Ref, #head{parent = Parent, switches = Switches, relays = Relays}) ->
 
 -spec info(#head{}) -> map().
 info(Head = #head{name = Name, nodes = Nodes, edges = Edges, switches = Switches}) ->
-    #head{relays = Relays, restarts = Restarts, losses = {Lost, Dead}} = Head,
+    #head{relays = Relays, restarts = Restarts, losses = Losses} = Head,
     Info = #{
         role => head,
         registered => Name,
@@ -269,7 +269,7 @@ info(Head = #head{name = Name, nodes = Nodes, edges = Edges, switches = Switches
         home => node(),
         relays => length([Pid || {Pid, relay, _Edge} <- maps:values(Relays)]),
         restarts => Restarts,
-        losses => #{lost => Lost, dead_lettered => Dead}
+        losses => Losses
     },
     case Head#head.demand of
         none -> Info;

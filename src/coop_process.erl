@@ -195,9 +195,7 @@ work(P = #process{urgent = Urgent, queue = Queue, queued = N}) ->
                 {empty, _} ->
                     loop(P)
             end
-    end;
-work(P) ->
-    loop(P).
+    end.
 
 %%% Messages in
 
@@ -617,9 +615,9 @@ drain_all(P) ->
 is_datum({plain, _Bytes, _Datum}) -> true;
 is_datum(Item) -> element(2, Item) =:= data.
 
-%% {Lost, DeadLettered}
+-spec bury(term(), term(), #process{}) -> coop_body:losses().
 bury(_How, _Reason, #process{hand = undefined}) ->
-    {0, 0};
+    #{};
 bury(How, Reason, #process{hand = {Datum, _}, dead_letter = To, head = Head, name = Name}) ->
     Cause =
         case How of
@@ -627,8 +625,8 @@ bury(How, Reason, #process{hand = {Datum, _}, dead_letter = To, head = Head, nam
             {Class, Why, Stack} -> exit_reason(Class, Why, Stack)
         end,
     case coop_dead_letter:send(To, Head, Name, Datum, Cause) of
-        true -> {0, 1};
-        false -> {1, 0}
+        true -> #{dead_lettered => 1};
+        false -> #{lost => 1}
     end.
 
 %% As by a signal: the crash report is that of the process whose end this is.

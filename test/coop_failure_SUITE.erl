@@ -36,7 +36,8 @@ groups() ->
         {erlang_alone, [], [
             a_task_that_does_not_return_is_killed_and_counted,
             an_init_that_goes_on_failing_ends_the_coop,
-            a_call_that_has_not_entered_hears_of_no_restart
+            a_call_that_has_not_entered_hears_of_no_restart,
+            what_was_lost_counts_though_the_next_body_fails
         ]}
         | [
             {Kind, [], [
@@ -513,3 +514,19 @@ a_call_that_has_not_entered_hears_of_no_restart(_) ->
     #{restarts := 1} = coop:info(Coop),
     stop(Coop),
     _ = mailbox().
+
+what_was_lost_counts_though_the_next_body_fails(_) ->
+    Inits = counters:new(1, []),
+    Init = fun() ->
+        counters:add(Inits, 1, 1),
+        counters:get(Inits, 1) =/= 2 orelse exit(no_luck)
+    end,
+    Coop = start([gate(native, a), coop:task(b, fun act/2, #{init => Init})], #{}),
+    relay(Coop, [{sleep, self()}, 1]),
+    Pid = receive {sleeping, P} -> P after ?LIMIT -> ct:fail(not_sleeping) end,
+    exit(Pid, kill),
+    restarted(Coop, 1),
+    {[1], [{coop_dead_letter, Coop, a, {sleep, _}, killed}]} = all_out(Coop),
+    3 = counters:get(Inits, 1),
+    #{losses := #{lost := 0, dead_lettered := 1}} = coop:info(Coop),
+    stop(Coop).

@@ -195,8 +195,10 @@ term builder::wire(const term& pids, const term& parent) {
   }
   const auto held =
       pids.get("held") ? pids.get("held")->as_list() : std::nullopt;
-  const auto after = pids.get("restarted").value_or(term()).elements();
-  if (!held || after.size() != 3)
+  const auto after = pids.get("restarted").value_or(term());
+  const auto losses_then =
+      after.arity() == 2 ? losses::read(after.element(1)) : std::nullopt;
+  if (!held || !losses_then)
     return bad("held");
   const auto count = [](const term& n) {
     return static_cast<std::uint64_t>(n.as_integer().value_or(0));
@@ -208,7 +210,7 @@ term builder::wire(const term& pids, const term& parent) {
     carried_[static_cast<std::uint32_t>(count(pair[0]))] = count(pair[1]);
   }
   connect_nodes(*head_pid);
-  connect_head(restart{after[0], {count(after[1]), count(after[2])}, named()});
+  connect_head(restart{after.element(0), *losses_then, named()});
   return ok;
 }
 
@@ -255,18 +257,13 @@ void builder::begin_again(kill_switch& maker) {
 }
 
 term builder::rebuilt(losses l) const {
-  const auto count = [](std::uint64_t n) {
-    return term::integer(static_cast<std::int64_t>(n));
-  };
   std::vector<term> nodes;
   for (std::size_t i = 0; i < places_.size(); ++i)
     if (places_[i].here)
       nodes.push_back(term::tuple({spec_.nodes[i].name, places_[i].p}));
-  return term::tuple(
-      {ok, term::map({{atom("nodes"), term::list(nodes)},
-                      {atom("held"), list_of(carried_)},
-                      {atom("lost"), count(l.lost)},
-                      {atom("dead_lettered"), count(l.dead_lettered)}})});
+  return term::tuple({ok, term::map({{atom("nodes"), term::list(nodes)},
+                                     {atom("held"), list_of(carried_)},
+                                     {atom("losses"), l.describe()}})});
 }
 
 void builder::connect_again(const term& reason, losses l) {

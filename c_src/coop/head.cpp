@@ -312,9 +312,7 @@ std::vector<std::pair<term, term>> head::more_info() {
       {atom("overloaded"), count(overloaded_)},
       {atom("relays"), count(attached_.size())},
       {atom("restarts"), count(restarts_)},
-      {atom("losses"),
-       term::map({{atom("lost"), count(losses_.lost)},
-                  {atom("dead_lettered"), count(losses_.dead_lettered)}})}};
+      {atom("losses"), losses_.describe()}};
   if (demand_)
     all.emplace_back(atom("demand"), demand_->second.describe());
   return all;

@@ -7,6 +7,7 @@
 #include "coop/dispatch.hpp"
 #include "coop/edge.hpp"
 #include "coop/emitter.hpp"
+#include "coop/losses.hpp"
 #include "coop/receiver.hpp"
 #include "coop/spec.hpp"
 #include "otp/special_process.hpp"
@@ -21,17 +22,6 @@ namespace esp::coop {
 
 class kill_switch;
 using kill_switch_ptr = boost::intrusive_ptr<kill_switch>;
-
-// What has become of data that were in the hands of processes that ended.
-struct losses {
-  std::uint64_t lost = 0, dead_lettered = 0;
-
-  losses& operator+=(const losses& o) noexcept {
-    lost += o.lost;
-    dead_lettered += o.dead_lettered;
-    return *this;
-  }
-};
 
 // What the head is told of a restart of its body.
 struct restart {
