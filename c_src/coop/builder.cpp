@@ -23,7 +23,7 @@ void builder::begin(node::process& maker, const pid& parent) {
   if (spec_.name != atom())
     if (const auto taken = home_.whereis(spec_.name))
       return fail(term::tuple({atom("already_started"), taken->pid()}));
-  switch_ = home_.spawn<kill_switch>();
+  switch_ = home_.spawn<kill_switch>(spec_.restart);
   watch(maker, *switch_, atom("kill_switch"));
   places_.resize(spec_.nodes.size());
   std::vector<member_ptr> members;
@@ -142,10 +142,10 @@ void builder::fail(const term& reason) {
 
 pid builder::start(std::shared_ptr<builder> self, const pid& parent) {
   switches_ = {switch_->pid()};
-  if (spec_.restart)
-    switch_->keep(std::move(self));
-  connect(head_->pid(), parent);
-  return head_->pid();
+  const pid head_pid = head_->pid();
+  connect(head_pid, parent);
+  switch_->take_over(std::move(self));
+  return head_pid;
 }
 
 term builder::prepared(std::shared_ptr<builder> self, const pid& other_switch) {
@@ -153,13 +153,14 @@ term builder::prepared(std::shared_ptr<builder> self, const pid& other_switch) {
   for (std::size_t i = 0; i < places_.size(); ++i)
     if (places_[i].here)
       nodes.push_back(term::tuple({spec_.nodes[i].name, places_[i].p}));
-  switch_->keep(std::move(self));
   switch_->link(other_switch);
   leader_ = other_switch;
-  return term::map(
+  const term all = term::map(
       {{atom("switch"), switch_->pid()},
        {atom("head"), head_ ? term(head_->pid()) : term(atom("undefined"))},
        {atom("nodes"), term::list(nodes)}});
+  switch_->take_over(std::move(self));
+  return all;
 }
 
 term builder::wire(const term& pids, const term& parent) {
@@ -301,24 +302,13 @@ builder::link_between(std::uint32_t number, member_ptr from, member_ptr to) {
 void builder::connect(const pid& head_pid, const pid& parent) {
   limits_.beyond->set_head(head_pid);
   connect_nodes(head_pid);
-  if (spec_.restart)
-    switch_->limit_restarts(*spec_.restart);
   if (!head_) {
     home_.send(dist::link{switch_->pid(), head_pid});
     switch_->receive_link(head_pid);
     links_.clear();
     return;
   }
-  std::vector<term> edges;
-  for (const auto& [from, to] : spec_.edges)
-    edges.push_back(
-        term::tuple({spec_.nodes[from].name, spec_.nodes[to].name}));
-  head_->set_nodes(named(), term::list(edges));
   head_->set_switches(switches_);
-  if (spec_.receiver.what == receiver_spec::kind::demand)
-    head_->set_demand(spec_.receiver.to);
-  if (spec_.restart)
-    head_->set_body(switch_);
   // The switch in this home needs no signal to be linked.
   head_->receive_link(switch_->pid());
   switch_->receive_link(head_pid);
@@ -329,6 +319,21 @@ void builder::connect(const pid& head_pid, const pid& parent) {
   head_->set_parent(parent);
   head_->link(parent);
   connect_head(std::nullopt);
+}
+
+std::unique_ptr<founding> builder::what_the_head_needs() const {
+  auto f = std::make_unique<founding>();
+  f->nodes = named();
+  std::vector<term> edges;
+  for (const auto& [from, to] : spec_.edges)
+    edges.push_back(
+        term::tuple({spec_.nodes[from].name, spec_.nodes[to].name}));
+  f->edges = term::list(edges);
+  if (spec_.receiver.what == receiver_spec::kind::demand)
+    f->demand_of = spec_.receiver.to;
+  if (spec_.restart)
+    f->body = switch_;
+  return f;
 }
 
 std::vector<std::pair<atom, pid>> builder::named() const {
@@ -361,6 +366,8 @@ void builder::connect_head(std::optional<restart> after) {
       e.to = places_[entries[k]].p;
       w->out.push_back(std::move(e));
     }
+    if (!after)
+      w->first = what_the_head_needs();
     w->after = std::move(after);
     head_->wire(std::move(w));
   }

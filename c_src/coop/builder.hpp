@@ -36,6 +36,8 @@ public:
   }
   const std::optional<term>& failure() const noexcept { return failure_; }
 
+  // Both leave it to the kill switch, and the caller may not touch it again.
+  //
   // The co-op is all here: wires it, links the head to `parent`.
   pid start(std::shared_ptr<builder> self, const pid& parent);
   // The part of a mixed co-op: the reply to {prepare, Spec}. Its kill switch
@@ -76,6 +78,7 @@ private:
   void connect_nodes(const pid& head_pid);
   void connect_node(std::size_t i, const pid& head_pid);
   void connect_head(std::optional<restart> after);
+  std::unique_ptr<founding> what_the_head_needs() const;
   std::vector<std::pair<atom, pid>> named() const;
   std::unique_ptr<wiring> base_wiring(const pid& head_pid) const;
   boost::intrusive_ptr<local_link> link_between(std::uint32_t number,

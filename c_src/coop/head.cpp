@@ -35,17 +35,12 @@ void head::set_switches(std::vector<esp::pid> switches) {
   switches_ = std::move(switches);
 }
 
-void head::set_nodes(std::vector<std::pair<atom, esp::pid>> nodes, term edges) {
-  nodes_ = std::move(nodes);
-  edges_ = std::move(edges);
-}
-
-void head::set_body(kill_switch_ptr body) {
-  body_ = std::move(body);
-}
-
-void head::set_demand(const esp::pid& of) {
-  demand_.emplace(monitor(of, of.node), demand());
+void head::founded(founding&& f) {
+  nodes_ = std::move(f.nodes);
+  edges_ = std::move(f.edges);
+  body_ = std::move(f.body);
+  if (f.demand_of)
+    demand_.emplace(monitor(*f.demand_of, f.demand_of->node), demand());
 }
 
 // Toward exit signals it is a gen_server that does not trap: any abnormal

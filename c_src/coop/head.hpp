@@ -19,22 +19,17 @@ public:
   head(node::node& home, std::uint64_t number, queue_limits limits,
        overload_policy policy);
 
-  // Before it can hear of anything.
+  // Before they are linked to it.
   void set_switches(std::vector<esp::pid> switches);
-  // The receiver is {demand, Pid}.
-  void set_demand(const esp::pid& of);
-  // Of a co-op whose body is restarted: who is told once nothing more enters.
-  void set_body(kill_switch_ptr body);
   // From the body: takes no data until it is wired again.
   void stop_entry();
-  // The template's nodes, and its edges as [{From, To}].
-  void set_nodes(std::vector<std::pair<atom, esp::pid>> nodes, term edges);
 
 protected:
   bool take(datum& d) override;
   void handle_data(node::message_ptr m) override;
   void arrived(node::message& first) override;
   void barrier_enters(const term& caller) override;
+  void founded(founding&& f) override;
   void rewired(const restart& r) override;
   void ended(const term& reason) override;
   bool can_take_data() override { return all_have_credit(); }

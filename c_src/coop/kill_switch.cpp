@@ -11,9 +11,9 @@ namespace esp::coop {
 namespace {
 
 // Messages to itself: a member's end, that it is at rest or was given up, the
-// head's stop, an exit signal.
+// head's stop, an exit signal, that the builder is there.
 const atom member_down("member_down"), rests("rests"), abandoned("abandoned"),
-    head_stopped("head_stopped"), ending("ending");
+    head_stopped("head_stopped"), ending("ending"), handed_over("handed_over");
 
 node::message_ptr to_self(atom tag, const term& reason) {
   return std::make_unique<node::message>(node::what::exit,
@@ -25,6 +25,16 @@ node::message_ptr to_self(atom tag, const term& reason) {
 void kill_switch::take_care_of(std::vector<member_ptr> members) {
   members_ = std::move(members);
   alive_ = in_task_ = members_.size();
+}
+
+void kill_switch::take_over(std::shared_ptr<builder> b) {
+  {
+    const std::lock_guard guard(inbox_);
+    if (is_over_)
+      return; // nobody would let go of it
+    handed_over_ = std::move(b);
+  }
+  push(to_self(handed_over, term()), node::lane::control);
 }
 
 void kill_switch::member_ended(const term& reason) {
@@ -68,6 +78,17 @@ void kill_switch::handle_request(node::message& m) {
 void kill_switch::heard(const term& what, const term& reason) {
   if (what == ending)
     return begin_end(reason);
+  if (what == handed_over) {
+    {
+      const std::lock_guard guard(inbox_);
+      builder_ = std::move(handed_over_);
+    }
+    if (!limit_ && !builder_->is_led())
+      builder_.reset();
+    else if (const auto early = std::exchange(early_, std::nullopt))
+      fell(*early);
+    return;
+  }
   if (what == member_down) {
     --alive_;
     if (ending_)
@@ -142,16 +163,24 @@ void kill_switch::ended(const term& reason) {
   }
   members_.clear();
   builder_.reset();
+  std::shared_ptr<builder> unseen;
+  const std::lock_guard guard(inbox_);
+  is_over_ = true;
+  unseen = std::move(handed_over_);
 }
 
 // ---- Restarts -------------------------------------------------------------
 
 // One node has ended, or could not be made: so must the others.
 void kill_switch::fell(const term& reason) {
-  if (!limit_)
+  if (!limit_ || ending_)
     return begin_end(reason);
   if (phase_ == phase::falling || phase_ == phase::fallen)
     return;
+  if (!builder_) { // still with who makes the co-op
+    early_ = reason;
+    return;
+  }
   if (builder_->is_led())
     home().send_message(pid(), builder_->leader(), own::fell(pid(), reason));
   else if (!may_restart())

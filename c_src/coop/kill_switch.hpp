@@ -12,6 +12,7 @@
 
 #pragma once
 
+#include "base/spinlock.hpp"
 #include "coop/member.hpp"
 
 #include <atomic>
@@ -26,14 +27,16 @@ class builder;
 
 class kill_switch final : public otp::special_process {
 public:
-  using special_process::special_process;
+  kill_switch(node::node& home, std::uint64_t number,
+              std::optional<restart_limit> limit)
+      : special_process(home, number), limit_(limit) {}
 
   // Before it can hear of anything.
   void take_care_of(std::vector<member_ptr> members);
-  // The half-built co-op that a {wire, ...} is about, or one whose body may be
-  // made again.
-  void keep(std::shared_ptr<builder> b) { builder_ = std::move(b); }
-  void limit_restarts(restart_limit l) { limit_ = l; }
+  // From the process that makes the co-op and is done with the builder: nobody
+  // else touches that from here on. What a {wire, ...} is about, or a body that
+  // may be made again.
+  void take_over(std::shared_ptr<builder> b);
 
   // From a member, on any thread, when its links would have fired.
   void member_ended(const term& reason);
@@ -78,14 +81,19 @@ private:
   enum class phase { whole, falling, fallen, rebuilding, wiring };
 
   std::vector<member_ptr> members_;
-  std::size_t alive_ = 0;      // whose links have not fired
-  std::size_t in_task_ = 0;    // who are not at rest
-  std::optional<term> ending_; // the reason, once there is one
-  std::shared_ptr<builder> builder_;
+  std::size_t alive_ = 0;            // whose links have not fired
+  std::size_t in_task_ = 0;          // who are not at rest
+  std::optional<term> ending_;       // the reason, once there is one
+  std::shared_ptr<builder> builder_; // once it has been handed over
 
-  std::optional<restart_limit> limit_;
+  spinlock inbox_; // guards what is below
+  std::shared_ptr<builder> handed_over_;
+  bool is_over_ = false;
+
+  const std::optional<restart_limit> limit_;
   std::deque<clock::time_point> restarts_; // within the period
   phase phase_ = phase::whole;
+  std::optional<term> early_;          // an end before it had the builder
   term reason_;                        // of the fall
   bool head_runs_ = true;              // ... or is not here
   std::optional<term> fall_, rebuild_; // From, of requests under way

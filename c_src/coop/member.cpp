@@ -246,6 +246,8 @@ void member::take_wiring(wiring&& w) {
       plain_bytes_.fetch_add(size_of(*i), std::memory_order_relaxed);
   unread(std::move(wiring_.left));
   is_wired_ = true;
+  if (const auto first = std::move(wiring_.first))
+    founded(std::move(*first));
   if (const auto after = std::exchange(wiring_.after, std::nullopt))
     rewired(*after);
 }

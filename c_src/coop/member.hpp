@@ -30,6 +30,15 @@ struct restart {
   std::vector<std::pair<atom, esp::pid>> nodes;
 };
 
+// What a head is told once, with its first wiring.
+struct founding {
+  std::vector<std::pair<atom, esp::pid>> nodes; // of the template
+  term edges;                                   // [{From, To}]
+  std::optional<esp::pid> demand_of;            // the receiver is {demand, Pid}
+  // Of a co-op whose body is restarted: who is told once nothing more enters.
+  kill_switch_ptr body;
+};
+
 // The edges of one member, made where the co-op is made and handed over.
 struct wiring {
   std::vector<in_edge> in;
@@ -41,6 +50,7 @@ struct wiring {
   std::size_t last_tier = 0;    // nodes in the co-op's last tier
   std::uint64_t window = 1'000; // of edges that are made later
   pid head;
+  std::unique_ptr<founding> first; // for the head
   // After a restart of the body:
   node::message_list left;      // what waited at the node's predecessor
   std::optional<restart> after; // for the head
@@ -96,6 +106,7 @@ protected:
   virtual void flush_task() {}
   // A head's: a barrier is about to enter the body.
   virtual void barrier_enters(const term& caller) { (void)caller; }
+  virtual void founded(founding&& f) { (void)f; }
   virtual void rewired(const restart& r) { (void)r; }
 
   const node::envelope_ptr& env() const noexcept { return env_; }

@@ -76,8 +76,9 @@ term request(const pid& to, const term& what) {
   });
 }
 
-// Two nodes in a row that may be restarted, their parent this process.
-pid start() {
+// Two nodes in a row that may be restarted, their parent this process: {ok,
+// Head} or an error.
+term start(atom registered) {
   const auto task = [](const char* name) {
     return term::map({{atom("name"), atom(name)},
                       {atom("home"), atom("native")},
@@ -90,21 +91,17 @@ pid start() {
       {{atom("nodes"), term::list({task("a"), task("b")})},
        {atom("edges"), term::list({term::tuple({atom("a"), atom("b")})})},
        {atom("window"), term::integer(10)},
-       {atom("name"), atom("undefined")},
+       {atom("name"), registered},
        {atom("max_queue"), term::integer(100)},
        {atom("max_queue_bytes"), term::integer(1 << 20)},
        {atom("receiver"), atom("none")},
        {atom("restart"),
         term::tuple({term::integer(10), term::integer(1000)})}});
-  const term started = answer([&](const term& tag) {
+  return answer([&](const term& tag) {
     send(atom("erlangsp"),
          term::tuple({atom("$gen_call"), term::tuple({self(), tag}),
                       term::tuple({atom("start"), spec})}));
   });
-  const auto head = started.element(1).as_pid();
-  if (!head)
-    throw std::runtime_error("not started: " + started.to_string());
-  return *head;
 }
 
 boost::intrusive_ptr<coop::kill_switch> switch_of(node::node& home) {
@@ -143,7 +140,7 @@ void await(F&& f) {
 TEST_CASE("a node that rests before it is said to be down is one restart") {
   world w;
   const auto n = test::on_process(w.home, [&] {
-    const pid head = start();
+    const pid head = *start(atom("undefined")).element(1).as_pid();
     const auto a = node_named(w.home, "a"), b = node_named(w.home, "b");
     send(b->pid(), atom("now"));
     await([&] { return b->status() == "waiting" && b->reductions() == 1; });
@@ -172,4 +169,46 @@ TEST_CASE("a node that rests before it is said to be down is one restart") {
     return restarts(head);
   });
   CHECK(n == 1);
+}
+
+// A name is known before its co-op is: who uses it must find the head whole or
+// not at all. The thread sanitizer is the judge of it.
+TEST_CASE(
+    "whoever is asked and whatever ends while a co-op is made, nothing is "
+    "left of it") {
+  world w;
+  const std::size_t before = w.home.table().size();
+  std::atomic<bool> is_done{false};
+  std::thread stranger([&] {
+    const term nobody = w.home.pid_of(0);
+    const term info = term::tuple(
+        {atom("$coop"), term::tuple({nobody, atom("x")}), atom("info")});
+    for (unsigned i = 0; !is_done; ++i) {
+      if (const auto head = w.home.whereis(atom("named")))
+        head->deliver(info, std::nullopt);
+      if (i % 8 == 0)
+        if (const auto a = node_named(w.home, "a"))
+          a->end(atom("boom"));
+    }
+  });
+  test::on_process(w.home, [&] {
+    trap_exit(true);
+    for (int i = 0; i < 300; ++i)
+      if (const auto head = start(atom("named")).element(1).as_pid()) {
+        const ref gone = monitor(*head);
+        esp::exit(*head, atom("shutdown"));
+        (void)receive(
+            [&](const term& m) {
+              return m.is_tagged("DOWN", 5) && m.element(1).as_ref() == gone;
+            },
+            test::patience);
+      }
+  });
+  is_done = true;
+  stranger.join();
+  const auto until = std::chrono::steady_clock::now() + test::patience;
+  while (w.home.table().size() != before
+         && std::chrono::steady_clock::now() < until)
+    std::this_thread::yield();
+  CHECK(w.home.table().size() == before);
 }
