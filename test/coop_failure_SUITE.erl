@@ -30,6 +30,7 @@ groups() ->
             an_exit_of_the_tasks_own_is_a_reason_to_restart,
             a_blocked_task_is_killed_and_what_waits_goes_on,
             a_runaway_task_is_given_up_and_what_waits_goes_on,
+            a_task_on_the_thread_of_a_runaway_is_not_waited_for,
             a_segfault_ends_the_head_and_the_supervisor_brings_it_back,
             a_stack_overflow_ends_the_head_and_the_supervisor_brings_it_back
         ]},
@@ -434,6 +435,32 @@ a_runaway_task_is_given_up_and_what_waits_goes_on(_) ->
     ],
     #{losses := #{lost := 0, dead_lettered := 2}} = coop:info(Coop),
     stop(Coop).
+
+%% The only worker has the fibers of `parked' tasks and is in another co-op's task
+%% for longer than anyone waits; stand-ins do the rest.
+a_task_on_the_thread_of_a_runaway_is_not_waited_for(_) ->
+    One = esp_test_c_node:start(t_failure_one, #{workers => 1}),
+    Node = #{node => t_failure_one},
+    Parked = fun(More) ->
+        Coop = start([coop:native(a, blocks, block, #{args => none})], maps:merge(Node, More)),
+        relay(Coop, [{sleep, self()}, 1]),
+        receive {sleeping, Pid} -> {Coop, Pid} after ?LIMIT -> ct:fail(not_sleeping) end
+    end,
+    {Restarted, Pid1} = Parked(#{}),
+    {Ended, Pid2} = Parked(#{restart => none}),
+    Runaway = start([coop:native(a, spins, spin, #{})], Node),
+    relay(Runaway, [{spin, self(), 8000}]),
+    receive {spinning, _} -> ok after ?LIMIT -> ct:fail(not_spinning) end,
+    exit(Pid1, boom),
+    exit(Pid2, boom),
+    receive
+        {'EXIT', Ended, boom} -> ok
+    after ?LIMIT -> ct:fail(still_there)
+    end,
+    restarted(Restarted, 1),
+    {[1], [{coop_dead_letter, Restarted, a, {sleep, _}, boom}]} = all_out(Restarted),
+    [stop(Coop) || Coop <- [Restarted, Runaway]],
+    esp_test_c_node:stop(One).
 
 a_segfault_ends_the_head_and_the_supervisor_brings_it_back(_) ->
     comes_back_after(segfault).

@@ -375,8 +375,16 @@ bool process::on_long_run(std::uint32_t ms) noexcept {
                                             + std::to_string(ms) + " ms");
     return false;
   }
-  if ((f & exiting) != 0 && (f & dead) == 0) {
-    // The task had its second. What it still does is discarded.
+  end_is_overdue();
+  return (f & exiting) != 0;
+}
+
+// The task had its second. What it still does is discarded.
+void process::end_is_overdue() noexcept {
+  const auto f = flags_.load(std::memory_order_acquire);
+  if ((f & exiting) == 0)
+    return;
+  if ((f & dead) == 0) {
     term reason;
     {
       const std::lock_guard guard(lock_);

@@ -74,6 +74,10 @@ public:
 
   // Ends it as exit(Pid, Reason) from nobody would; `kill` included.
   void end(const term& reason);
+  // From the node, when a process that was told to end in mid-run has had the
+  // time that a task may take: its links fire without it. Its fiber may be on
+  // a thread that a task of another process holds.
+  void end_is_overdue() noexcept;
 
   // Before it runs: its data lane outlives it. What waits there, and what is
   // still sent to it, is kept until take_lane().
@@ -191,7 +195,7 @@ protected:
   }
   // If it keeps its lane: its fiber has let go of it after the end.
   virtual void rest() noexcept {}
-  // It was told to end and its task has been running on for too long. On the
+  // It was told to end and its task has not let go for too long. On the
   // watchdog's thread, again and again.
   virtual void overdue() noexcept {}
   // Its group leader has changed.
