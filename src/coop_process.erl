@@ -242,6 +242,9 @@ accept_ours({'$coop', halt, Switch}, P = #process{parent = Switch}) ->
 accept_ours({'$coop', {Pid, _Tag} = From, info}, P) when is_pid(Pid) ->
     gen:reply(From, info(P)),
     P;
+accept_ours({'$coop', {Pid, _Tag} = From, inside}, P) when is_pid(Pid) ->
+    gen:reply(From, inside(P)),
+    P;
 accept_ours({'$coop', {Pid, _Tag} = From, head}, P) when is_pid(Pid) ->
     gen:reply(From, P#process.head),
     P;
@@ -418,6 +421,7 @@ datum(Datum, Env, _, P = #process{module = Module, state = State, in = In, ledge
         Class:Reason:Stack ->
             %% what was made before this
             _ = coop_results:pause(P#process.results),
+            tell_inside(P2),
             erlang:raise(Class, Reason, Stack)
     end;
 datum(Datum, Env, IsCounted, P = #process{module = Module, state = State, in = In}) ->
@@ -582,8 +586,19 @@ sent(Value, To, P = #process{out = Out}) ->
 
 %% The task crashed. The end itself has to wait for the others'.
 fell(Class, Reason, Stack, P = #process{parent = Switch}) ->
+    tell_inside(P),
     Switch ! {'$coop', fell, self(), exit_reason(Class, Reason, Stack)},
     halted({Class, Reason, Stack}, P#process{results = pause(P)}).
+
+%% What goes with it, if that is the end of the co-op: the datum that it crashed
+%% over, and what waits.
+tell_inside(P = #process{parent = Switch}) ->
+    Switch ! {'$coop', inside, self(), 1 + inside(P)},
+    ok.
+
+inside(#process{queue = Queue, urgent = Urgent, held = Held, outbox = Outbox}) ->
+    Waiting = [Item || Q <- [Queue, Urgent | maps:values(Held)], Item <- queue:to_list(Q)],
+    length(lists:filter(fun is_datum/1, Waiting)) + if Outbox =:= [] -> 0; true -> 1 end.
 
 exit_reason(error, Reason, Stack) -> {Reason, Stack};
 exit_reason(exit, Reason, _Stack) -> Reason;
@@ -613,7 +628,8 @@ drain_all(P) ->
     end.
 
 is_datum({plain, _Bytes, _Datum}) -> true;
-is_datum(Item) -> element(2, Item) =:= data.
+is_datum({waits, _Mark, Item}) -> is_datum(Item);
+is_datum(Item) -> lists:member(element(2, Item), [data, priority]).
 
 -spec bury(term(), term(), #process{}) -> coop_body:losses().
 bury(_How, _Reason, #process{hand = undefined}) ->

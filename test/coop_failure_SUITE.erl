@@ -8,6 +8,7 @@
 -export([all/0, suite/0, groups/0]).
 -export([init_per_suite/1, end_per_suite/1]).
 -export([init_per_group/2, end_per_group/2]).
+-export([log/2]).
 -compile([export_all, nowarn_export_all]).
 
 -import(esp_test_lib, [eventually/2, mailbox/0, down/1]).
@@ -38,6 +39,7 @@ groups() ->
             a_task_that_does_not_return_is_killed_and_counted,
             an_init_that_goes_on_failing_ends_the_coop,
             a_call_that_has_not_entered_hears_of_no_restart,
+            a_crash_says_how_many_data_waited_behind_it,
             what_was_lost_counts_though_the_next_body_fails
         ]}
         | [
@@ -47,6 +49,8 @@ groups() ->
                 the_head_keeps_what_it_is_known_by,
                 calls_and_flushes_inside_hear_of_it,
                 too_many_restarts_end_the_coop_with_the_reason,
+                the_end_says_how_many_data_were_inside,
+                an_orderly_end_says_nothing,
                 a_shutdown_in_the_middle_leaves_nothing
             ]}
          || Kind <- kinds()
@@ -358,6 +362,76 @@ too_many_restarts_end_the_coop_with_the_reason(Config) ->
     _ = mailbox(),
     esp_test_c_node:settled(?C_NODE, Before).
 
+%% As a logger handler: what co-ops say at their end.
+log(#{level := error, msg := {report, #{label := {coop, terminated}} = Report}}, #{config := To}) ->
+    To ! {terminated, Report};
+log(_, _) ->
+    ok.
+
+logged(Fun) ->
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self(), filter_default => log}),
+    try
+        Fun()
+    after
+        ok = logger:remove_handler(?MODULE)
+    end.
+
+%% `a' sleeps over the first datum, and the others wait.
+asleep(Config, Restart) ->
+    Kind = proplists:get_value(kind, Config),
+    Coop = start([gate(Kind, a), pass(Kind, b)], #{restart => Restart, window => 100}),
+    relay(Coop, [{sleep, self()} | lists:seq(1, 20)]),
+    Pid = receive {sleeping, P} -> P after ?LIMIT -> ct:fail(not_sleeping) end,
+    eventually(waiting, fun() -> maps:get(queue, sleeping_info(Pid)) =:= 20 end),
+    {Coop, Pid}.
+
+the_end_says_how_many_data_were_inside(Config) ->
+    IsNative = proplists:get_value(kind, Config) =:= native,
+    logged(fun() ->
+        [
+            begin
+                {Coop, Pid} = asleep(Config, Restart),
+                exit(Pid, boom),
+                receive
+                    {terminated, #{head := Coop, name := undefined, reason := boom, data := {at_least, N}}} ->
+                        true = N =:= Inside orelse not IsNative andalso N < Inside
+                after ?LIMIT -> ct:fail(nothing_said)
+                end,
+                receive
+                    {'EXIT', Coop, boom} -> ok
+                after ?LIMIT -> ct:fail(still_there)
+                end
+            end
+            %% of a body that may be restarted the one in hand is a dead letter
+         || {Restart, Inside} <- [{none, 21}, {{body, #{intensity => 0}}, 20}]
+        ]
+    end),
+    [] = [Report || {terminated, Report} <- mailbox()],
+    ok.
+
+an_orderly_end_says_nothing(Config) ->
+    logged(fun() ->
+        [
+            begin
+                {Coop, _} = asleep(Config, none),
+                unlink(Coop),
+                Ref = monitor(process, Coop),
+                ok = coop:stop(Coop, Reason, ?LIMIT),
+                Reason = down(Ref)
+            end
+         || Reason <- [normal, shutdown, {shutdown, done}]
+        ],
+        %% it would have come by now: this one does
+        {Coop, Pid} = asleep(Config, none),
+        exit(Pid, boom),
+        receive
+            {terminated, #{head := Coop}} -> ok
+        after ?LIMIT -> ct:fail(nothing_said)
+        end
+    end),
+    [] = [Report || {terminated, Report} <- mailbox()],
+    ok.
+
 %% The order to end comes while one body falls or another is made.
 a_shutdown_in_the_middle_leaves_nothing(Config) ->
     Before = esp_test_c_node:processes(?C_NODE),
@@ -540,6 +614,24 @@ a_call_that_has_not_entered_hears_of_no_restart(_) ->
     {ok, 2} = down(Called),
     #{restarts := 1} = coop:info(Coop),
     stop(Coop),
+    _ = mailbox().
+
+%% It was the first of 21, and knows of all that had reached it.
+a_crash_says_how_many_data_waited_behind_it(_) ->
+    logged(fun() ->
+        Coop = start([coop:task(a, fun act/2, #{})], #{restart => none, window => 100}),
+        Node = pid(Coop, a),
+        ok = sys:suspend(Node),
+        relay(Coop, [{exit, boom} | lists:seq(1, 20)]),
+        eventually(there, fun() ->
+            maps:get(queue, coop_process:ask(Node, info, ?LIMIT)) =:= 21
+        end),
+        ok = sys:resume(Node),
+        receive
+            {terminated, #{head := Coop, data := Data}} -> {at_least, 21} = Data
+        after ?LIMIT -> ct:fail(nothing_said)
+        end
+    end),
     _ = mailbox().
 
 what_was_lost_counts_though_the_next_body_fails(_) ->

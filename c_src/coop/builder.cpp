@@ -217,6 +217,18 @@ term builder::wire(const term& pids, const term& parent) {
 
 // ---- Once more ------------------------------------------------------------
 
+co_op builder::about() const {
+  return {head_, spec_.name, is_led() ? std::optional(leader_) : std::nullopt};
+}
+
+std::uint64_t builder::waiting() const noexcept {
+  std::uint64_t n = 0;
+  for (const auto& lane : waiting_)
+    for (const node::message* m = lane.front(); m != nullptr; m = m->next)
+      ++n;
+  return n;
+}
+
 bool builder::stop_entry() {
   if (head_)
     head_->stop_entry();

@@ -51,6 +51,9 @@ public:
   // Whether the VM's kill switch says when.
   bool is_led() const { return spec_.has_vm(); }
   const pid& leader() const noexcept { return leader_; }
+  co_op about() const;
+  // How many data wait here, between two bodies.
+  std::uint64_t waiting() const noexcept;
   // False if the head is not here.
   bool stop_entry();
   // What the nodes have sent to the VM: the reply to {fall, Reason}.

@@ -1,8 +1,12 @@
 #include "coop/kill_switch.hpp"
 
+#include "esp/process.hpp"
+
 #include "base/log.hpp"
 #include "coop/builder.hpp"
 #include "coop/own_messages.hpp"
+#include "node/spawned.hpp"
+#include "otp/logging.hpp"
 
 #include <algorithm>
 
@@ -14,6 +18,8 @@ namespace {
 // head's stop, an exit signal, that the builder is there.
 const atom member_down("member_down"), rests("rests"), abandoned("abandoned"),
     head_stopped("head_stopped"), ending("ending"), handed_over("handed_over");
+
+constexpr std::size_t max_reason = 8u << 10; // bytes of it in a log event
 
 node::message_ptr to_self(atom tag, const term& reason) {
   return std::make_unique<node::message>(node::what::exit,
@@ -83,6 +89,7 @@ void kill_switch::heard(const term& what, const term& reason) {
       const std::lock_guard guard(inbox_);
       builder_ = std::move(handed_over_);
     }
+    of_ = builder_->about();
     if (!limit_ && !builder_->is_led())
       builder_.reset();
     else if (const auto early = std::exchange(early_, std::nullopt))
@@ -151,8 +158,38 @@ void kill_switch::begin_end(const term& reason) {
 }
 
 void kill_switch::check_gone() {
-  if (ending_ && alive_ == 0)
-    finish(*ending_);
+  if (!ending_ || alive_ > 0)
+    return;
+  report();
+  finish(*ending_);
+}
+
+// How many data go with the co-op, at least: what is on its way, nobody counts.
+// Of a mixed co-op the VM's kill switch says it, which waits for this one's
+// end.
+void kill_switch::report() {
+  if (!of_ || node::is_orderly(*ending_))
+    return;
+  std::uint64_t n = lost_.load(std::memory_order_relaxed);
+  if (builder_)
+    n += builder_->waiting();
+  if (of_->head)
+    n += of_->head->inside();
+  for (const auto& m : members_)
+    n += m->inside();
+  if (of_->leader)
+    return home().send_message(pid(), *of_->leader, own::inside(pid(), n));
+  const term data = term::tuple(
+      {atom("at_least"), term::integer(static_cast<std::int64_t>(n))});
+  home().on_log(
+      this, level::error,
+      term::map(
+          {{atom("label"), term::tuple({atom("coop"), atom("terminated")})},
+           {atom("name"), of_->name == atom() ? atom("undefined") : of_->name},
+           {atom("head"), of_->head->pid()},
+           {atom("reason"), otp::cut(*ending_, max_reason)},
+           {atom("data"), data}}),
+      {});
 }
 
 // Killed outright, it still takes its members along.
@@ -163,6 +200,7 @@ void kill_switch::ended(const term& reason) {
   }
   members_.clear();
   builder_.reset();
+  of_.reset();
   std::shared_ptr<builder> unseen;
   const std::lock_guard guard(inbox_);
   is_over_ = true;

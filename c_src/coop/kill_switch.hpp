@@ -25,6 +25,13 @@ namespace esp::coop {
 
 class builder;
 
+// What a kill switch says of its co-op at the end.
+struct co_op {
+  member_ptr head;                // null: on the VM
+  atom name;                      // '' if it has none
+  std::optional<esp::pid> leader; // the VM's kill switch, which says it then
+};
+
 class kill_switch final : public otp::special_process {
 public:
   kill_switch(node::node& home, std::uint64_t number,
@@ -64,6 +71,7 @@ protected:
 private:
   void begin_end(const term& reason);
   void check_gone();
+  void report();
 
   void heard(const term& what, const term& reason);
   void request(const term& from, const term& what);
@@ -90,6 +98,7 @@ private:
   std::shared_ptr<builder> handed_over_;
   bool is_over_ = false;
 
+  std::optional<co_op> of_; // what it is the end of
   const std::optional<restart_limit> limit_;
   std::deque<clock::time_point> restarts_; // within the period
   phase phase_ = phase::whole;

@@ -40,6 +40,13 @@ std::size_t size_of(const message& m) noexcept {
   return m.value.as<term>().bytes().size();
 }
 
+std::uint64_t count_data(const node::message_list& l) noexcept {
+  std::uint64_t n = 0;
+  for (const message* m = l.front(); m != nullptr; m = m->next)
+    n += m->kind == what::data ? 1 : 0;
+  return n;
+}
+
 message_ptr make(what kind, term value) {
   return std::make_unique<message>(kind, datum::of(std::move(value)));
 }
@@ -441,7 +448,7 @@ void member::take_datum(message_ptr m) {
   if (keeps_lane())
     return take_kept_datum(std::move(m));
   env_ = std::move(m->env);
-  (void)take(m->value);
+  broke_off_ = !take(m->value);
   env_.reset();
 }
 
@@ -636,7 +643,24 @@ void member::ended(const term& reason) {
   if (!is_given_up())
     bury(reason);
   env_.reset();
+  // Marks of a flush are no data.
+  take_over_arrivals();
+  while (take_out([](const message& m) { return m.kind != what::data; })) {
+  }
+  std::uint64_t left = broke_off_ ? 1 : 0;
+  for (auto& e : wiring_.in)
+    left += count_data(e.held);
+  {
+    const std::lock_guard guard(inbox_);
+    left_ = left;
+  }
   drop_wiring(false);
+}
+
+std::uint64_t member::inside() const {
+  const std::lock_guard guard(inbox_);
+  return queued_data() + left_
+         + (new_wiring_ ? count_data(new_wiring_->left) : 0);
 }
 
 // The links of an edge hold both its processes; each lets go of its own, once

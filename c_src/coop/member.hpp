@@ -90,6 +90,9 @@ public:
   void sent(edge_counts& into);
   node::message_list leave_behind();
   void let_go();
+  // How many data are inside: those that wait and, once it has ended, the one
+  // that it had in hand.
+  std::uint64_t inside() const;
   // Its kill switch will not wait for its task.
   void abandon() noexcept;
 
@@ -182,12 +185,15 @@ private:
   std::uint64_t in_ = 0, out_ = 0;
   std::atomic<std::uint64_t> dropped_{0}, dead_lettered_{0}; // of the dropped
 
-  spinlock inbox_; // guards what is below
+  bool broke_off_ = false; // ended over a datum
+
+  mutable spinlock inbox_; // guards what is below
   std::vector<returned_credit> credit_in_;
   std::optional<ref> of_receiver_; // the monitor of who gives it credit
   bool receiver_lost_ = false;
   std::unique_ptr<wiring> new_wiring_;
   bool is_over_ = false, is_let_go_ = false; // the last to be clears up
+  std::uint64_t left_ = 0; // data that were not in the lane when it was over
   bool is_cleared() const noexcept {
     return is_over_ && (is_let_go_ || !keeps_lane());
   }

@@ -89,6 +89,11 @@ term fell(const pid& kill_switch, const term& reason) {
   return term::tuple({tag, fell_, kill_switch, reason});
 }
 
+term inside(const pid& kill_switch, std::uint64_t n) {
+  static const atom inside_("inside");
+  return term::tuple({tag, inside_, kill_switch, number(n)});
+}
+
 term restarted(const term& reference, const term& reason) {
   static const atom restarted_("restarted");
   return term::tuple({tag, restarted_, reference, reason});

@@ -26,6 +26,8 @@ term failed(const term& reason);
 term flushed(const term& reference, std::size_t total);
 term replied(const term& from);
 term fell(const pid& kill_switch, const term& reason);
+// So many data, at least, end with a home of a co-op.
+term inside(const pid& kill_switch, std::uint64_t n);
 // To who waits for a flush.
 term restarted(const term& reference, const term& reason);
 

@@ -64,6 +64,9 @@ void process::push(message_ptr m, lane l) noexcept {
   const auto f = flags_.load(std::memory_order_relaxed);
   if ((f & dead) != 0
       && (l == lane::control || (f & (keeps | lane_taken)) != keeps)) {
+    if (l == lane::data) // it ends here, too
+      data_in_.store(data_in_.load(std::memory_order_relaxed) + 1,
+                     std::memory_order_relaxed);
     lock_.unlock();
     return; // nobody will read it; `m` goes with this frame
   }
@@ -392,9 +395,7 @@ void process::end_is_overdue() noexcept {
     }
     fire(reason);
   }
-  if ((f & exiting) != 0)
-    overdue();
-  return (f & exiting) != 0;
+  overdue();
 }
 
 // ---- Looking -------------------------------------------------------------

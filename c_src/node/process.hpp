@@ -18,6 +18,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -235,6 +236,11 @@ protected:
   };
   void set_suspended(bool on) noexcept { suspended_ = on; }
   void look_at_arrivals() noexcept { looks_at_arrivals_ = true; }
+  // What has come counts among what take_out() looks at.
+  void take_over_arrivals() noexcept {
+    const std::lock_guard guard(lock_);
+    (void)take_arrivals();
+  }
   // The first of its waiting data that `matches` accepts.
   template <class Matches>
   message_ptr take_out(Matches&& matches) {
