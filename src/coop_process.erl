@@ -265,8 +265,8 @@ accept_batch([Datum], Edge, Units, Env, P) ->
 accept_batch([Datum | Rest], Edge, Units, Env, P) ->
     accept_batch(Rest, Edge, Units, Env, admit({'$coop', data, Edge, 0, Env, Datum}, P)).
 
-granted(0, Units, P = #process{results = Results}) ->
-    P#process{results = coop_results:grant(Units, Results)};
+granted(0, Units, P) ->
+    P#process{results = coop_results:grant(Units, marked(done_so_far(P), P))};
 granted(_Edge, _Units, P) ->
     P.
 
@@ -545,18 +545,16 @@ send_result(Env, Value, P = #process{edges = Edges}) ->
     end.
 
 %% What waits to fill a batch goes out.
-pause(P = #process{hand = Hand, taken = Taken}) ->
-    coop_results:pause(
-        case Hand of
-            {_, true} -> marked(Taken - 1, P);
-            _ -> marked(Taken, P)
-        end
-    ).
+pause(P) ->
+    coop_results:pause(marked(done_so_far(P), P)).
+
+done_so_far(#process{hand = {_, true}, taken = Taken}) -> Taken - 1;
+done_so_far(#process{taken = Taken}) -> Taken.
 
 marked(_Done, #process{ledger = undefined, results = Results}) ->
     Results;
 marked(Done, #process{ledger = Ledger, results = Results}) ->
-    coop_results:mark(coop_ledger:entry(0, 1, Done, Ledger), Results).
+    coop_results:mark(Ledger, Done, Results).
 
 %% The put and the send next to each other: see coop_ledger.
 deliver(To, Message, _Edge, #process{ledger = undefined}) ->
@@ -596,9 +594,11 @@ tell_inside(P = #process{parent = Switch}) ->
     Switch ! {'$coop', inside, self(), 1 + inside(P)},
     ok.
 
-inside(#process{queue = Queue, urgent = Urgent, held = Held, outbox = Outbox}) ->
+inside(#process{queue = Queue, urgent = Urgent, held = Held, outbox = Outbox, results = Results}) ->
     Waiting = [Item || Q <- [Queue, Urgent | maps:values(Held)], Item <- queue:to_list(Q)],
-    length(lists:filter(fun is_datum/1, Waiting)) + if Outbox =:= [] -> 0; true -> 1 end.
+    {Ready, _} = coop_results:left(Results),
+    length(lists:filter(fun is_datum/1, Waiting)) + length(Ready) +
+        if Outbox =:= [] -> 0; true -> 1 end.
 
 exit_reason(error, Reason, Stack) -> {Reason, Stack};
 exit_reason(exit, Reason, _Stack) -> Reason;
@@ -613,8 +613,9 @@ halted(How, P = #process{parent = Switch}) ->
         {'$coop', stop, Reason} ->
             exit(Reason);
         {'$coop', hand_over, Switch, Reason} ->
-            Losses = bury(How, Reason, P),
-            P2 = drain_all(release(P#process{outbox = [], hand = undefined})),
+            {Results, Gone} = coop_results:left(P#process.results),
+            Losses = bury(cause(How, Reason), Results, P),
+            P2 = drain_all(release(P#process{outbox = [], hand = undefined, results = Gone})),
             Items = [Item || Item <- queue:to_list(P2#process.queue), is_datum(Item)],
             Switch ! {'$coop', held, self(), Items, Losses},
             end_as(How, Reason)
@@ -631,19 +632,20 @@ is_datum({plain, _Bytes, _Datum}) -> true;
 is_datum({waits, _Mark, Item}) -> is_datum(Item);
 is_datum(Item) -> lists:member(element(2, Item), [data, priority]).
 
--spec bury(term(), term(), #process{}) -> coop_body:losses().
-bury(_How, _Reason, #process{hand = undefined}) ->
-    #{};
-bury(How, Reason, #process{hand = {Datum, _}, dead_letter = To, head = Head, name = Name}) ->
-    Cause =
-        case How of
-            ended -> Reason;
-            {Class, Why, Stack} -> exit_reason(Class, Why, Stack)
+cause(ended, Reason) -> Reason;
+cause({Class, Why, Stack}, _Reason) -> exit_reason(Class, Why, Stack).
+
+%% The datum in hand, and results that nobody has asked for.
+-spec bury(term(), [term()], #process{}) -> coop_body:losses().
+bury(Cause, Results, #process{hand = Hand, dead_letter = To, head = Head, name = Name}) ->
+    InHand =
+        case Hand of
+            undefined -> [];
+            {Datum, _} -> [Datum]
         end,
-    case coop_dead_letter:send(To, Head, Name, Datum, Cause) of
-        true -> #{dead_lettered => 1};
-        false -> #{lost => 1}
-    end.
+    All = Results ++ InHand,
+    Sent = length([x || Each <- All, coop_dead_letter:send(To, Head, Name, Each, Cause)]),
+    #{lost => length(All) - Sent, dead_lettered => Sent}.
 
 %% As by a signal: the crash report is that of the process whose end this is.
 -spec end_as(ended | {error | exit | throw, term(), list()}, term()) -> no_return().

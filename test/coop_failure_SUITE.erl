@@ -31,6 +31,7 @@ groups() ->
             an_exit_of_the_tasks_own_is_a_reason_to_restart,
             a_blocked_task_is_killed_and_what_waits_goes_on,
             a_runaway_task_is_given_up_and_what_waits_goes_on,
+            results_in_a_batch_of_a_runaway_are_dead_letters,
             a_task_on_the_thread_of_a_runaway_is_not_waited_for,
             a_segfault_ends_the_head_and_the_supervisor_brings_it_back,
             a_stack_overflow_ends_the_head_and_the_supervisor_brings_it_back
@@ -45,6 +46,7 @@ groups() ->
         | [
             {Kind, [], [
                 every_datum_is_delivered_dead_lettered_or_counted,
+                so_is_every_datum_whose_result_is_in_a_batch,
                 a_crash_buries_what_was_in_hand_and_no_other,
                 the_head_keeps_what_it_is_known_by,
                 calls_and_flushes_inside_hear_of_it,
@@ -115,31 +117,37 @@ workers(native_head) -> [drowse, erlang, toil, erlang].
 %%% Storms
 
 every_datum_is_delivered_dead_lettered_or_counted(Config) ->
+    accounts_for_all(Config, #{}, kills()).
+
+so_is_every_datum_whose_result_is_in_a_batch(Config) ->
+    accounts_for_all(Config, #{batch => 4}, kills() div 3).
+
+accounts_for_all(Config, More, Kills) ->
     Kinds = workers(proplists:get_value(kind, Config)),
     %% what is kept for reuse is there after a few
-    _ = storm(Kinds, 10),
+    _ = storm(Kinds, 10, More),
     Before = left(),
     {Sent, Delivered, Dead, #{lost := Lost, dead_lettered := DeadLettered}, Busy} = storm(
-        Kinds, kills()
+        Kinds, Kills, More
     ),
     ct:pal("~p sent, ~p delivered, ~p dead, ~p lost, ~p of ~p kills in a task", [
-        Sent, length(Delivered), length(Dead), Lost, Busy, kills()
+        Sent, length(Delivered), length(Dead), Lost, Busy, Kills
     ]),
     DeadLettered = length(Dead),
     {Sent, Sent} = {Sent, length(Delivered) + DeadLettered + Lost},
     %% each at most once, and in order
     Delivered = lists:usort(Delivered),
     [] = ordsets:intersection(Delivered, lists:sort(Dead)),
-    true = Busy * 10 >= kills() * 9,
+    true = Busy * 10 >= Kills * 9,
     nothing_left(Before).
 
 %% {Sent, Delivered, DeadLetters, Losses, Kills that hit a task}
-storm(Kinds, Kills) ->
+storm(Kinds, Kills, More) ->
     {Collector, Collected} = spawn_monitor(fun() -> collect([], []) end),
     Names = lists:sublist([a, b, c, d], length(Kinds)),
     Coop = start(
         [worker(Kind, Name) || {Kind, Name} <- lists:zip(Kinds, Names)],
-        #{receiver => Collector, dead_letter => Collector}
+        More#{receiver => Collector, dead_letter => Collector}
     ),
     {Feeder, Fed} = spawn_monitor(fun() -> feed(Coop, 1) end),
     Busy = lists:sum([kill_one_of(Names, Coop) || _ <- lists:seq(1, Kills)]),
@@ -166,6 +174,7 @@ feed(Coop, N) ->
 collect(Delivered, Dead) ->
     receive
         {coop_dead_letter, _, _, Datum, _} -> collect(Delivered, [Datum | Dead]);
+        {coop_batch, _, Batch} -> collect(lists:reverse(Batch, Delivered), Dead);
         Datum when is_integer(Datum) -> collect([Datum | Delivered], Dead);
         stop -> exit({collected, lists:reverse(Delivered), Dead})
     end.
@@ -382,7 +391,8 @@ asleep(Config, Restart) ->
     Coop = start([gate(Kind, a), pass(Kind, b)], #{restart => Restart, window => 100}),
     relay(Coop, [{sleep, self()} | lists:seq(1, 20)]),
     Pid = receive {sleeping, P} -> P after ?LIMIT -> ct:fail(not_sleeping) end,
-    eventually(waiting, fun() -> maps:get(queue, sleeping_info(Pid)) =:= 20 end),
+    Kind =/= native orelse
+        eventually(waiting, fun() -> maps:get(queue, sleeping_info(Pid)) =:= 20 end),
     {Coop, Pid}.
 
 the_end_says_how_many_data_were_inside(Config) ->
@@ -508,6 +518,23 @@ a_runaway_task_is_given_up_and_what_waits_goes_on(_) ->
      || {N, Reason, Seen} <- [{1, kill, killed}, {2, boom, boom}]
     ],
     #{losses := #{lost := 0, dead_lettered := 2}} = coop:info(Coop),
+    stop(Coop).
+
+results_in_a_batch_of_a_runaway_are_dead_letters(_) ->
+    Coop = start([coop:native(a, spins, spin, #{})], #{batch => 10}),
+    Node = pid(Coop, a),
+    ok = sys:suspend(Node),
+    relay(Coop, [1, 2, {spin, self(), 4000}]),
+    eventually(all_there, fun() ->
+        maps:get(queue, coop_process:ask(Node, info, ?LIMIT)) =:= 3
+    end),
+    ok = sys:resume(Node),
+    receive {spinning, Node} -> ok after ?LIMIT -> ct:fail(not_spinning) end,
+    exit(Node, boom),
+    restarted(Coop, 1),
+    {[], Dead} = all_out(Coop),
+    [1, 2, {spin, _, 4000}] = [D || {coop_dead_letter, _, a, D, boom} <- Dead],
+    #{losses := #{lost := 0, dead_lettered := 3}} = coop:info(Coop),
     stop(Coop).
 
 %% The only worker has the fibers of `parked' tasks and is in another co-op's task

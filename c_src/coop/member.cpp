@@ -628,20 +628,28 @@ void member::abandon() noexcept {
   switch_->member_rests(true);
 }
 
-// What was being worked at goes where dead letters go.
+// What was being worked at goes where dead letters go, and so do results that
+// cannot go anywhere else.
 void member::bury(const term& reason) {
+  const auto one = [&](const term& t) {
+    switch_->lost_datum(
+        limits_.beyond->send(pid(), name_in_template_, t, reason));
+  };
   const auto m = std::move(hand_);
-  if (!m)
-    return;
-  switch_->lost_datum(limits_.beyond->send(pid(), name_in_template_,
-                                           m->value.to_term(), reason));
+  if (receiver_)
+    for (const term& r : receiver_->left_behind(m != nullptr))
+      one(r);
+  if (m)
+    one(m->value.to_term());
 }
 
 void member::ended(const term& reason) {
-  if (receiver_)
-    receiver_->close();
-  if (!is_given_up())
-    bury(reason);
+  if (!is_given_up()) {
+    if (receiver_)
+      receiver_->close();
+    if (keeps_lane())
+      bury(reason);
+  }
   env_.reset();
   // Marks of a flush are no data.
   take_over_arrivals();
@@ -650,6 +658,8 @@ void member::ended(const term& reason) {
   std::uint64_t left = broke_off_ ? 1 : 0;
   for (auto& e : wiring_.in)
     left += count_data(e.held);
+  if (receiver_)
+    left += receiver_->left_behind(broke_off_).size();
   {
     const std::lock_guard guard(inbox_);
     left_ = left;
@@ -681,6 +691,10 @@ void member::sent(edge_counts& into) {
   for (const auto& e : (new_wiring_ ? *new_wiring_ : wiring_).out)
     if (!e.local)
       into[e.number] = e.sent;
+}
+
+std::uint64_t member::delivered() const noexcept {
+  return receiver_ ? receiver_->delivered() : 0;
 }
 
 node::message_list member::leave_behind() {

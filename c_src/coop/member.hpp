@@ -88,6 +88,7 @@ public:
   // to another home, and what waits in its lane, in order. Or nobody wants to
   // know.
   void sent(edge_counts& into);
+  std::uint64_t delivered() const noexcept; // by demand
   node::message_list leave_behind();
   void let_go();
   // How many data are inside: those that wait and, once it has ended, the one
