@@ -41,8 +41,13 @@
     nodes := [{atom(), pid()}],
     ledgers := #{edge_end() => coop_ledger:ledger()}
 }.
-%% What became of data that were inside a body which was made again.
--type losses() :: #{lost => non_neg_integer(), dead_lettered => non_neg_integer()}.
+%% What became of data that were inside a body which was made again, and how many
+%% results it has delivered, modulo 2^32.
+-type losses() :: #{
+    lost => non_neg_integer(),
+    dead_lettered => non_neg_integer(),
+    delivered => non_neg_integer()
+}.
 %% A node by its name, or the head.
 -type edge_end() :: atom() | [].
 

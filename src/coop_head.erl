@@ -237,13 +237,13 @@ restarted({Reason, Losses}, Head) ->
     Demand =
         case Head#head.demand of
             none -> none;
-            {Monitor, Of} -> {Monitor, coop_demand:forget(Of)}
+            {Monitor, Of} -> {Monitor, coop_demand:again(maps:get(delivered, Losses), Of)}
         end,
     Head#head{
         calls = #{},
         flushes = #{},
         restarts = N + 1,
-        losses = coop_body:add(Losses, Before),
+        losses = coop_body:add(maps:remove(delivered, Losses), Before),
         demand = Demand
     }.
 

@@ -85,7 +85,13 @@ fall(Reason, Body, Alive) ->
     Gone = [Name || {Name, Pid} <- Nodes, not is_map_key(Pid, Kept)],
     Losses = lists:foldl(
         fun coop_body:add/2,
-        #{lost => lists:sum([lost(Name, Native, Body) || Name <- Gone])},
+        #{
+            lost => lists:sum([lost(Name, Native, Body) || Name <- Gone]),
+            delivered => lists:sum([
+                coop_ledger:sent(0, maps:get(Name, Ledgers))
+             || {Name, _Pid} <- Nodes
+            ])
+        },
         [OfOne || {_Items, OfOne} <- maps:values(Kept)]
     ),
     Held = [

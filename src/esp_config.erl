@@ -56,11 +56,7 @@ coop(Options) when is_map(Options) ->
         batch => none,
         start_timeout => 10_000
     },
-    case check_all(Options, Defaults, fun coop_option/2) of
-        %% what has been asked for of a node that ends would be asked for no more
-        {ok, #{restart := {_, _}, receiver := {demand, _}}} -> {error, {unsupported, restart}};
-        Checked -> Checked
-    end;
+    check_all(Options, Defaults, fun coop_option/2);
 coop(Other) ->
     {error, {bad_option, Other}}.
 

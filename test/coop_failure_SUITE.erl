@@ -47,6 +47,8 @@ groups() ->
             {Kind, [], [
                 every_datum_is_delivered_dead_lettered_or_counted,
                 so_is_every_datum_whose_result_is_in_a_batch,
+                what_is_asked_for_is_neither_lost_nor_doubled,
+                what_is_asked_for_in_batches_is_neither_lost_nor_doubled,
                 a_crash_buries_what_was_in_hand_and_no_other,
                 the_head_keeps_what_it_is_known_by,
                 calls_and_flushes_inside_hear_of_it,
@@ -141,6 +143,62 @@ accounts_for_all(Config, More, Kills) ->
     true = Busy * 10 >= Kills * 9,
     nothing_left(Before).
 
+what_is_asked_for_is_neither_lost_nor_doubled(Config) ->
+    demand_storm(Config, #{}).
+
+what_is_asked_for_in_batches_is_neither_lost_nor_doubled(Config) ->
+    demand_storm(Config, #{batch => 4}).
+
+demand_storm(Config, More) ->
+    Kinds = workers(proplists:get_value(kind, Config)),
+    {Collector, Collected} = spawn_monitor(fun() -> collect([], []) end),
+    Names = lists:sublist([a, b, c, d], length(Kinds)),
+    Coop = start(
+        [worker(Kind, Name) || {Kind, Name} <- lists:zip(Kinds, Names)],
+        More#{receiver => {demand, Collector}, dead_letter => Collector}
+    ),
+    {Feeder, Fed} = spawn_monitor(fun() -> feed(Coop, 1) end),
+    %% enough for what can be lost on the way to the next kill
+    [
+        begin
+            ok = coop:ask(Coop, 10),
+            kill_one_of(Names, Coop)
+        end
+     || _ <- lists:seq(1, kills() div 3)
+    ],
+    Asked = 10 * (kills() div 3),
+    eventually(all_delivered, fun() ->
+        case delivered(Collector) of
+            Asked -> true;
+            N -> {N, Asked, coop:info(Coop)}
+        end
+    end),
+    eventually(more_ready, fun() ->
+        #{demand := Demand} = coop:info(Coop),
+        maps:get(asked, Demand) =:= 0 andalso maps:get(ready, Demand) > 0
+    end),
+    Asked = delivered(Collector),
+    ok = coop:ask(Coop, 1 bsl 30),
+    Feeder ! stop,
+    {sent, Sent} = outcome(Fed),
+    ok = coop:flush(Coop, infinity),
+    #{losses := #{lost := Lost, dead_lettered := DeadLettered}, dropped := 0} = coop:info(Coop),
+    Collector ! stop,
+    {collected, Delivered, Dead} = outcome(Collected),
+    ct:pal("~p sent, ~p delivered, ~p dead, ~p lost", [Sent, length(Delivered), length(Dead), Lost]),
+    DeadLettered = length(Dead),
+    {Sent, Sent} = {Sent, length(Delivered) + DeadLettered + Lost},
+    Delivered = lists:usort(Delivered),
+    [] = ordsets:intersection(Delivered, lists:sort(Dead)),
+    stop(Coop),
+    _ = mailbox(),
+    ok.
+
+delivered(Collector) ->
+    Ref = make_ref(),
+    Collector ! {count, self(), Ref},
+    esp_test_lib:take(delivered, Ref).
+
 %% {Sent, Delivered, DeadLetters, Losses, Kills that hit a task}
 storm(Kinds, Kills, More) ->
     {Collector, Collected} = spawn_monitor(fun() -> collect([], []) end),
@@ -176,6 +234,9 @@ collect(Delivered, Dead) ->
         {coop_dead_letter, _, _, Datum, _} -> collect(Delivered, [Datum | Dead]);
         {coop_batch, _, Batch} -> collect(lists:reverse(Batch, Delivered), Dead);
         Datum when is_integer(Datum) -> collect([Datum | Delivered], Dead);
+        {count, From, Ref} ->
+            From ! {delivered, Ref, length(Delivered)},
+            collect(Delivered, Dead);
         stop -> exit({collected, lists:reverse(Delivered), Dead})
     end.
 

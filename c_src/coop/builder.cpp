@@ -251,6 +251,7 @@ void builder::begin_again(kill_switch& maker) {
   std::vector<member_ptr> members;
   for (std::size_t i = 0; i < places_.size(); ++i)
     if (auto& here = places_[i].here) {
+      maker.count_delivered(here->delivered());
       waiting_[i].append(here->leave_behind());
       here = nullptr;
     }
@@ -276,7 +277,7 @@ term builder::rebuilt(losses l) const {
       nodes.push_back(term::tuple({spec_.nodes[i].name, places_[i].p}));
   return term::tuple({ok, term::map({{atom("nodes"), term::list(nodes)},
                                      {atom("held"), list_of(carried_)},
-                                     {atom("losses"), l.describe()}})});
+                                     {atom("losses"), l.write()}})});
 }
 
 void builder::connect_again(const term& reason, losses l) {

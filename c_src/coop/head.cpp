@@ -133,7 +133,7 @@ void head::rewired(const restart& r) {
   losses_ += r.of_data;
   nodes_ = r.nodes;
   if (demand_)
-    demand_->second.forget(); // what those had ready has gone with them
+    demand_->second.again(r.of_data.delivered);
   for (const auto& [caller, marks] : std::exchange(flushes_, {}))
     if (const auto to = caller.element(0).as_pid())
       home().send_message(pid(), *to,

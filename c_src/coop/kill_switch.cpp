@@ -295,7 +295,8 @@ bool kill_switch::may_restart() {
 }
 
 losses kill_switch::take_losses() noexcept {
-  return {lost_.exchange(0), dead_lettered_.exchange(0)};
+  return {lost_.exchange(0), dead_lettered_.exchange(0),
+          std::exchange(delivered_, 0)};
 }
 
 void kill_switch::handle_data(node::message_ptr m) {

@@ -51,6 +51,8 @@ public:
   void member_rests(bool is_given_up) noexcept;
   // ... of what it had in hand.
   void lost_datum(bool is_dead_lettered) noexcept;
+  // From the builder: what a node that is at rest has.
+  void count_delivered(std::uint64_t n) noexcept { delivered_ += n; }
   // From the head, which sends nothing more.
   void head_has_stopped();
 
@@ -107,6 +109,7 @@ private:
   bool head_runs_ = true;              // ... or is not here
   std::optional<term> fall_, rebuild_; // From, of requests under way
   std::atomic<std::uint64_t> lost_{0}, dead_lettered_{0};
+  std::uint64_t delivered_ = 0;
 };
 
 } // namespace esp::coop

@@ -1,6 +1,6 @@
 // What has become of data that were inside a body which was made again and are
-// not in the next one: #{lost => N, dead_lettered => N}, where 0 may be left
-// out.
+// not in the next one, and how many results it has delivered by demand: #{lost
+// => N, dead_lettered => N, delivered => N}, where 0 may be left out.
 
 #pragma once
 
@@ -12,15 +12,17 @@
 namespace esp::coop {
 
 struct losses {
-  std::uint64_t lost = 0, dead_lettered = 0;
+  std::uint64_t lost = 0, dead_lettered = 0, delivered = 0;
 
   losses& operator+=(const losses& o) noexcept {
     lost += o.lost;
     dead_lettered += o.dead_lettered;
+    delivered += o.delivered;
     return *this;
   }
 
-  term describe() const;
+  term describe() const; // for users, without what was delivered
+  term write() const;
   static std::optional<losses> read(const term& t); // none: it is no such map
 };
 
