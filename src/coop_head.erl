@@ -26,6 +26,8 @@
 %% What one relaying VM may have on its way here, in bytes.
 -define(RELAY_CREDIT, 256 * 1024).
 -define(PRIORITY_CREDIT, 64 * 1024).
+%% Edges of one sender. A VM that relays has two.
+-define(MAX_EDGES, 4).
 
 -type wiring() :: #{
     %% with how many data wait there already
@@ -176,12 +178,17 @@ handle_control({'$coop', attach, Pid, Theirs, Kind}, Edges, Head) when
     is_pid(Pid), Kind =:= relay orelse Kind =:= priority orelse Kind =:= edge
 ->
     #head{relays = Relays, next_edge = Edge, rule = Rule} = Head,
-    Units = credit(Kind, Head),
-    Monitor = monitor(process, Pid),
-    Pid ! {'$coop', attached, Theirs, Edge, Units, Rule},
-    {ok, coop_edges:add_in(Edge, Pid, Theirs, Units, Edges), Head#head{
-        relays = Relays#{Monitor => {Pid, Kind, Edge}}, next_edge = Edge + 1
-    }};
+    case length([Pid || {Each, _, _} <- maps:values(Relays), Each =:= Pid]) of
+        ?MAX_EDGES ->
+            unhandled;
+        _ ->
+            Units = credit(Kind, Head),
+            Monitor = monitor(process, Pid),
+            Pid ! {'$coop', attached, Theirs, Edge, Units, Rule},
+            {ok, coop_edges:add_in(Edge, Pid, Theirs, Units, Edges), Head#head{
+                relays = Relays#{Monitor => {Pid, Kind, Edge}}, next_edge = Edge + 1
+            }}
+    end;
 handle_control({'$coop', ask, N}, Edges, Head = #head{demand = {Ref, Demand}}) when
     is_integer(N), N > 0
 ->

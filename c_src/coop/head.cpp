@@ -2,6 +2,7 @@
 
 #include "esp/process.hpp"
 
+#include "base/log.hpp"
 #include "coop/kill_switch.hpp"
 #include "coop/own_messages.hpp"
 
@@ -15,6 +16,8 @@ namespace {
 // What a relaying VM may have on its way to one head (design, section 6).
 constexpr std::uint64_t relay_bytes = 256u << 10;
 constexpr std::uint64_t priority_bytes = 64u << 10;
+// Of one sender. A VM that relays has two.
+constexpr unsigned max_edges = 4;
 
 node::message_ptr to_self(const term& t) {
   return std::make_unique<node::message>(node::what::exit, datum::of(term(t)));
@@ -258,6 +261,14 @@ void head::attach(const term& request) {
   const auto edge = e[3].as_integer();
   if (!who || !edge || *edge < 0 || *edge > 0xFFFFFFFF)
     return;
+  const auto [at, is_new] = attached_.try_emplace(*who);
+  if (at->second == max_edges) {
+    static base::log_limiter limiter;
+    return limiter.log(base::log_level::warning, term(*who).to_string()
+                                                     + " attaches too often to "
+                                                     + term(pid()).to_string());
+  }
+  ++at->second;
   in_edge in;
   in.number = next_edge_++;
   in.sender_number = static_cast<std::uint32_t>(*edge);
@@ -265,8 +276,8 @@ void head::attach(const term& request) {
   in.window = e[4].is_atom("relay")      ? relay_bytes
               : e[4].is_atom("priority") ? priority_bytes
                                          : window();
-  if (attached_.try_emplace(*who).second)
-    attached_[*who] = monitor(*who, who->node);
+  if (is_new)
+    (void)monitor(*who, who->node);
   home().send_message(
       pid(), *who,
       own::attached(in.sender_number, in.number, in.window, overload_.rule()));

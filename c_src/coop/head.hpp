@@ -65,7 +65,7 @@ private:
   term edges_;
   std::optional<term> ending_;
   std::uint32_t next_edge_ = 1'000'000; // above any template's numbers
-  std::unordered_map<esp::pid, ref> attached_;
+  std::unordered_map<esp::pid, unsigned> attached_; // edges of each
 
   // Of a body that is restarted: what is in it that somebody waits for.
   kill_switch_ptr body_;

@@ -79,8 +79,8 @@ private:
   out_edge edge_;
   std::vector<term> ready_;   // in a batch, or not yet asked for
   std::size_t announced_ = 0; // of those, what the head knows of
-  std::size_t of_datum_ = 0;  // ... and what is of the datum that came as the
-  std::uint64_t datum_ = 0;   // so manieth
+  std::size_t of_datum_ = 0;  // ... and what is of one datum, which was the
+  std::uint64_t datum_ = 0;   // member's so many-th
 };
 
 } // namespace esp::coop
