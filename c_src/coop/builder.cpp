@@ -30,13 +30,14 @@ void builder::begin(node::process& maker, const pid& parent) {
   for (std::size_t i = 0; i < spec_.nodes.size(); ++i)
     if (spec_.nodes[i].is_native)
       members.push_back(spawn_node(i, maker, parent));
-  switch_->take_care_of(members);
+  const std::size_t all = members.size();
+  switch_->adopt(std::move(members));
   switch_->set_parent(parent);
   switch_->set_origin(
       {term::tuple({atom("coop_kill_switch"), atom("init"), term::integer(1)}),
        {parent}});
   of_parent_ = maker.monitor(parent, parent.node);
-  left_ = members.size();
+  left_ = all;
   for (std::size_t i = 0; i < places_.size(); ++i)
     if (places_[i].here)
       initialise(i, maker);
@@ -45,16 +46,14 @@ void builder::begin(node::process& maker, const pid& parent) {
 member_ptr builder::spawn_node(std::size_t i, const node::process& maker,
                                const pid& parent) {
   const auto& n = spec_.nodes[i];
-  auto& here = places_[i].here = home_.spawn<coop_node>(n, limits_);
+  auto& here = places_[i].here =
+      home_.spawn<coop_node>(n, limits_, switch_, spec_.restart.has_value());
   places_[i].p = here->pid();
   here->set_origin({term::tuple({n.plugin_name, n.task_name, term::integer(2)}),
                     {switch_->pid(), parent}});
   here->set_parent(switch_->pid());
   if (maker.leader() != home_.default_leader())
     here->receive_leader(maker.leader());
-  here->join(switch_);
-  if (spec_.restart)
-    here->keep_lane();
   return here;
 }
 

@@ -3,6 +3,7 @@
 #include "esp/process.hpp"
 
 #include "coop/emitter.hpp"
+#include "coop/kill_switch.hpp"
 #include "node/spawned.hpp"
 #include "otp/crash_report.hpp"
 
@@ -12,12 +13,15 @@
 namespace esp::coop {
 
 coop_node::coop_node(node::node& home, std::uint64_t number, const node_spec& s,
-                     queue_limits limits)
-    : member(home, number, s.name, limits),
+                     queue_limits limits, kill_switch_ptr k, bool is_kept)
+    : member(home, number, s.name, limits, std::move(k)),
       task_(s.task),
       plugin_name_(s.plugin_name),
       task_name_(s.task_name),
-      stack_(s.stack) {}
+      stack_(s.stack) {
+  if (is_kept)
+    keep_lane();
+}
 
 template <class F>
 std::optional<term> coop_node::guarded(const term& datum, F&& f) {

@@ -27,7 +27,7 @@ node::message_ptr to_self(const term& t) {
 
 head::head(node::node& home, std::uint64_t number, queue_limits limits,
            overload_policy policy)
-    : member(home, number, atom("head"), limits),
+    : member(home, number, atom("head"), limits, nullptr),
       overload_(policy, limits.data, limits.bytes) {
   if (overload_.looks_at_arrivals())
     look_at_arrivals();
@@ -190,7 +190,7 @@ void head::switch_gone(const esp::pid& from, const term& reason) {
     gone = std::erase(switches_, from);
   }
   begin_end(reason);
-  if (gone > 0 && switches_.empty() && ending_)
+  if (gone > 0 && switches().empty() && ending_)
     finish(*ending_);
 }
 
@@ -199,10 +199,16 @@ void head::begin_end(const term& reason) {
     return;
   ending_ = reason;
   set_suspended(true); // what has not entered does not enter any more
-  for (const auto& s : switches_)
+  const auto all = switches();
+  for (const auto& s : all)
     home().send(dist::exit2{pid(), s, reason, std::nullopt, false});
-  if (switches_.empty())
+  if (all.empty())
     finish(reason);
+}
+
+std::vector<esp::pid> head::switches() const {
+  const std::lock_guard guard(switches_lock_);
+  return switches_;
 }
 
 // ---- Overload ---------------------------------------------------------------
@@ -304,15 +310,15 @@ std::vector<std::pair<term, term>> head::more_info() {
   const auto count = [](std::uint64_t n) {
     return term::integer(static_cast<std::int64_t>(n));
   };
-  std::vector<term> nodes, switches;
+  std::vector<term> nodes, kill_switches;
   for (const auto& [name, p] : nodes_)
     nodes.push_back(term::tuple({name, p}));
-  for (const auto& s : switches_)
-    switches.emplace_back(s);
+  for (const auto& s : switches())
+    kill_switches.emplace_back(s);
   std::vector<std::pair<term, term>> all{
       {atom("nodes"), term::list(nodes)},
       {atom("edges"), edges_},
-      {atom("switches"), term::list(switches)},
+      {atom("switches"), term::list(kill_switches)},
       {atom("home"), home().name()},
       {atom("overload"), overload_.describe()},
       {atom("overloaded"), count(overloaded_)},

@@ -52,14 +52,15 @@ private:
   void tell_relays();
   void begin_end(const term& reason);
   void waits_no_more(const term& message);
+  std::vector<esp::pid> switches() const;
   void switch_gone(const esp::pid& which, const term& reason);
 
   overload overload_;
   std::uint64_t overloaded_ = 0; // data that the policy has turned away
   std::optional<std::pair<ref, demand>> demand_; // and the monitor of who asks
-  // Those that live. Exit signals ask on their own thread; this process alone
-  // writes, once it runs.
-  spinlock switches_lock_;
+  // Those that live. Exit signals ask on their own thread, and who makes the
+  // co-op writes when the name may be known already.
+  mutable spinlock switches_lock_;
   std::vector<esp::pid> switches_;
   std::vector<std::pair<atom, esp::pid>> nodes_;
   term edges_;

@@ -9,15 +9,17 @@
 #include "otp/logging.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 namespace esp::coop {
 
 namespace {
 
 // Messages to itself: a member's end, that it is at rest or was given up, the
-// head's stop, an exit signal, that the builder is there.
+// head's stop, an exit signal, that its members or the builder are there.
 const atom member_down("member_down"), rests("rests"), abandoned("abandoned"),
-    head_stopped("head_stopped"), ending("ending"), handed_over("handed_over");
+    head_stopped("head_stopped"), ending("ending"), adopted("adopted"),
+    handed_over("handed_over");
 
 constexpr std::size_t max_reason = 8u << 10; // bytes of it in a log event
 
@@ -28,9 +30,20 @@ node::message_ptr to_self(atom tag, const term& reason) {
 
 } // namespace
 
+void kill_switch::adopt(std::vector<member_ptr> members) {
+  {
+    const std::lock_guard guard(inbox_);
+    if (!is_over_)
+      adopted_ = std::exchange(members, {});
+  }
+  for (const auto& m : members)
+    m->let_go(); // its maker ends it
+  push(to_self(adopted, term()), node::lane::control);
+}
+
 void kill_switch::take_care_of(std::vector<member_ptr> members) {
   members_ = std::move(members);
-  alive_ = in_task_ = members_.size();
+  alive_ = in_task_ = static_cast<std::int64_t>(members_.size());
 }
 
 void kill_switch::take_over(std::shared_ptr<builder> b) {
@@ -84,6 +97,18 @@ void kill_switch::handle_request(node::message& m) {
 void kill_switch::heard(const term& what, const term& reason) {
   if (what == ending)
     return begin_end(reason);
+  if (what == adopted) {
+    {
+      const std::lock_guard guard(inbox_);
+      members_ = std::move(adopted_);
+    }
+    alive_ += static_cast<std::int64_t>(members_.size());
+    in_task_ += static_cast<std::int64_t>(members_.size());
+    if (ending_)
+      for (const auto& m : members_)
+        m->end(*ending_);
+    return check_gone();
+  }
   if (what == handed_over) {
     {
       const std::lock_guard guard(inbox_);
@@ -137,8 +162,7 @@ void kill_switch::request(const term& from, const term& what) {
     home().reply(pid(), from,
                  term::map({{atom("role"), atom("kill_switch")},
                             {atom("name"), atom("kill_switch")},
-                            {atom("nodes"),
-                             term::integer(static_cast<std::int64_t>(alive_))},
+                            {atom("nodes"), term::integer(alive_)},
                             {atom("status"),
                              atom(is_suspended() ? "suspended" : "running")}}));
   } else {
@@ -158,7 +182,7 @@ void kill_switch::begin_end(const term& reason) {
 }
 
 void kill_switch::check_gone() {
-  if (!ending_ || alive_ > 0)
+  if (!ending_ || alive_ != 0)
     return;
   report();
   finish(*ending_);
@@ -194,6 +218,14 @@ void kill_switch::report() {
 
 // Killed outright, it still takes its members along.
 void kill_switch::ended(const term& reason) {
+  std::shared_ptr<builder> unseen;
+  {
+    const std::lock_guard guard(inbox_);
+    is_over_ = true;
+    unseen = std::move(handed_over_);
+    std::move(adopted_.begin(), adopted_.end(), std::back_inserter(members_));
+    adopted_.clear();
+  }
   for (const auto& m : members_) {
     m->end(reason);
     m->let_go();
@@ -201,10 +233,6 @@ void kill_switch::ended(const term& reason) {
   members_.clear();
   builder_.reset();
   of_.reset();
-  std::shared_ptr<builder> unseen;
-  const std::lock_guard guard(inbox_);
-  is_over_ = true;
-  unseen = std::move(handed_over_);
 }
 
 // ---- Restarts -------------------------------------------------------------
@@ -243,7 +271,7 @@ void kill_switch::fall(const term& reason) {
 // gets to say that it is down: what is still to be said of this body would be
 // taken for the next one's.
 void kill_switch::check_fallen() {
-  if (phase_ != phase::falling || in_task_ > 0 || alive_ > 0 || head_runs_)
+  if (phase_ != phase::falling || in_task_ != 0 || alive_ != 0 || head_runs_)
     return;
   phase_ = phase::fallen;
   if (rebuild_) // it fell again on the way
@@ -318,9 +346,8 @@ otp::answer kill_switch::state() {
   std::vector<term> nodes;
   for (const auto& m : members_)
     nodes.push_back(term::tuple({m->name_in_template(), m->pid()}));
-  return term::map(
-      {{atom("nodes"), term::list(nodes)},
-       {atom("alive"), term::integer(static_cast<std::int64_t>(alive_))}});
+  return term::map({{atom("nodes"), term::list(nodes)},
+                    {atom("alive"), term::integer(alive_)}});
 }
 
 atom kill_switch::module() const {

@@ -38,7 +38,9 @@ public:
               std::optional<restart_limit> limit)
       : special_process(home, number), limit_(limit) {}
 
-  // Before it can hear of anything.
+  // From the process that makes the co-op; some may have ended already.
+  void adopt(std::vector<member_ptr> members);
+  // The same on its own fiber.
   void take_care_of(std::vector<member_ptr> members);
   // From the process that makes the co-op and is done with the builder: nobody
   // else touches that from here on. What a {wire, ...} is about, or a body that
@@ -91,12 +93,14 @@ private:
   enum class phase { whole, falling, fallen, rebuilding, wiring };
 
   std::vector<member_ptr> members_;
-  std::size_t alive_ = 0;            // whose links have not fired
-  std::size_t in_task_ = 0;          // who are not at rest
+  // Whose links have not fired, and who are not at rest; before it has been
+  // told of its members, those of them that have, below zero.
+  std::int64_t alive_ = 0, in_task_ = 0;
   std::optional<term> ending_;       // the reason, once there is one
   std::shared_ptr<builder> builder_; // once it has been handed over
 
   spinlock inbox_; // guards what is below
+  std::vector<member_ptr> adopted_;
   std::shared_ptr<builder> handed_over_;
   bool is_over_ = false;
 

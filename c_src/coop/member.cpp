@@ -54,14 +54,13 @@ message_ptr make(what kind, term value) {
 } // namespace
 
 member::member(node::node& home, std::uint64_t number, atom name,
-               queue_limits limits)
-    : special_process(home, number), name_in_template_(name), limits_(limits) {}
+               queue_limits limits, kill_switch_ptr k)
+    : special_process(home, number),
+      switch_(std::move(k)),
+      name_in_template_(name),
+      limits_(limits) {}
 
 member::~member() = default;
-
-void member::join(kill_switch_ptr k) {
-  switch_ = std::move(k);
-}
 
 // ---- Arriving, on any thread -----------------------------------------------
 

@@ -68,16 +68,15 @@ struct queue_limits {
 
 class member : public otp::special_process, public emitter {
 public:
-  member(node::node& home, std::uint64_t number, atom name,
-         queue_limits limits);
+  // `k` is whose members it is of.
+  member(node::node& home, std::uint64_t number, atom name, queue_limits limits,
+         kill_switch_ptr k);
   ~member() override;
 
   atom name_in_template() const noexcept { return name_in_template_; }
 
   // From the process that makes the co-op, before data can come.
   void wire(std::unique_ptr<wiring> w);
-  // Whose members it is of. Before it runs.
-  void join(kill_switch_ptr k);
   // A datum of its own that the co-op cannot keep: counted, and sent to the
   // co-op's dead_letter; if it belongs to a coop:call/3, that one's answer is
   // {error, Reason}. From any thread.
@@ -145,7 +144,7 @@ protected:
   // Takes no data until it is wired again.
   void unwire() noexcept { is_wired_ = false; }
 
-  kill_switch_ptr switch_;
+  const kill_switch_ptr switch_; // null: a head
 
 private:
   friend class receiver;

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <vector>
@@ -178,13 +179,13 @@ TEST_CASE(
     "left of it") {
   world w;
   const std::size_t before = w.home.table().size();
-  std::atomic<bool> is_done{false};
-  std::thread stranger([&] {
+  std::jthread stranger([&](const std::stop_token& done) {
     const term nobody = w.home.pid_of(0);
     const term info = term::tuple(
         {atom("$coop"), term::tuple({nobody, atom("x")}), atom("info")});
-    for (unsigned i = 0; !is_done; ++i) {
-      if (const auto head = w.home.whereis(atom("named")))
+    for (unsigned i = 0; !done.stop_requested(); ++i) {
+      const auto head = w.home.whereis(atom("named"));
+      if (head && head->queued_control() < 10)
         head->deliver(info, std::nullopt);
       if (i % 8 == 0)
         if (const auto a = node_named(w.home, "a"))
@@ -193,7 +194,7 @@ TEST_CASE(
   });
   test::on_process(w.home, [&] {
     trap_exit(true);
-    for (int i = 0; i < 300; ++i)
+    for (int i = 0; i < 100; ++i)
       if (const auto head = start(atom("named")).element(1).as_pid()) {
         const ref gone = monitor(*head);
         esp::exit(*head, atom("shutdown"));
@@ -204,7 +205,7 @@ TEST_CASE(
             test::patience);
       }
   });
-  is_done = true;
+  stranger.request_stop();
   stranger.join();
   const auto until = std::chrono::steady_clock::now() + test::patience;
   while (w.home.table().size() != before
