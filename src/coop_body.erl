@@ -11,7 +11,8 @@
 -export([start/3]).
 %% once more
 -export([edges/1]).
--export([again/3]).
+-export([again/4]).
+-export([add/2]).
 -export([request/4]).
 %% nodes made late
 -export([workers/1]).
@@ -19,7 +20,7 @@
 -export([out_of/2]).
 -export([worker_wiring/3]).
 -export([late_wiring/3]).
--export_type([spec/0, body/0, edge_end/0, target/0]).
+-export_type([spec/0, body/0, losses/0, edge_end/0, target/0]).
 
 %% What a worker of a `consume' may have underway to one node: it gives a few
 %% results, and there are many of them.
@@ -60,6 +61,13 @@
 }.
 %% Where a node's results may go, and by which edge of the template.
 -type target() :: {coop_edges:edge(), atom(), pid()}.
+%% What became of data that were inside a body which was made again, and how many
+%% results it has delivered, modulo 2^32.
+-type losses() :: #{
+    lost => non_neg_integer(),
+    dead_lettered => non_neg_integer(),
+    delivered => non_neg_integer()
+}.
 %% A node by its name, or the head.
 -type edge_end() :: atom() | [].
 
@@ -140,54 +148,69 @@ first_pid(undefined, Pid) -> Pid;
 first_pid(Pid, _) -> Pid.
 
 %% @doc Makes nodes in the place of those that are gone, to go on with what was
-%% `Held' by these. `Restarted' is for the head: why, and how many data were lost,
-%% and sent as dead letters, on this VM.
--spec again(body(), #{atom() => [term()]}, {term(), non_neg_integer(), non_neg_integer()}) ->
-    {ok, body()} | {error, term()}.
-again(Body, Held, {Reason, Lost, Dead}) ->
-    #{spec := Spec, head := Head, other := Other, ledgers := Ledgers0} = Body,
+%% `Held' by these. The head is told why, and what became of the other data inside:
+%% `Losses', to which the C-node adds its own. An error has them all.
+-spec again(body(), #{atom() => [term()]}, term(), losses()) ->
+    {ok, body()} | {error, term(), losses()}.
+again(Body = #{head := Head, other := Other}, Held, Reason, Losses0) ->
     Monitor = monitor(process, Head),
     Result =
-        try
-            Native = rebuild_native(Other, Monitor),
-            #{nodes := There, held := Waiting} = Native,
-            Nodes = start_nodes(Spec, Monitor),
-            Carried = maps:merge(maps:from_list(Waiting), count(Held)),
-            Restarted = {
-                Reason, Lost + maps:get(lost, Native), Dead + maps:get(dead_lettered, Native)
-            },
-            Wiring = #{
-                head => Head,
-                nodes => Nodes ++ There,
-                held => maps:to_list(count(Held)),
-                restarted => Restarted
-            },
-            wire_native(Other, Wiring, Head, Monitor),
-            Pids = maps:from_list(Nodes ++ There),
-            Ledgers = ledgers(Spec, Nodes, Carried, Ledgers0),
-            Body2 = Body#{nodes := Nodes, pids := Pids, ledgers := Ledgers},
-            wire_nodes(Body2, Pids, Carried, Held, []),
-            %% one that ends from here on is the next reason for a restart
-            is_map_key([], Ledgers) andalso
-                begin
-                    HeadWiring = head_wiring(Body2, Pids, Carried),
-                    coop_head:wire(Head, HeadWiring#{restarted => Restarted}),
-                    await_wired(Head, Monitor)
-                end,
-            {ok, Body2}
-        catch
-            throw:{?MODULE, Why} -> {error, Why}
+        case again(fun() -> rebuild_native(Other, Monitor) end) of
+            {ok, Native} ->
+                Losses = add(maps:get(losses, Native), Losses0),
+                case again(fun() -> wire_again(Body, Held, Native, {Reason, Losses}, Monitor) end) of
+                    {ok, Body2} -> {ok, Body2};
+                    {error, Why} -> {error, Why, Losses}
+                end;
+            {error, Why} ->
+                {error, Why, Losses0}
         end,
     demonitor(Monitor, [flush]),
     Result.
 
+again(Fun) ->
+    try
+        {ok, Fun()}
+    catch
+        throw:{?MODULE, Why} -> {error, Why}
+    end.
+
+%% @doc The sum of what became of data in two places.
+-spec add(losses(), losses()) -> losses().
+add(A, B) ->
+    maps:merge_with(fun(_What, M, N) -> M + N end, A, B).
+
 rebuild_native(undefined, _Monitor) ->
-    #{nodes => [], held => [], lost => 0, dead_lettered => 0};
+    #{nodes => [], held => [], losses => #{}};
 rebuild_native(Other, Monitor) ->
     case request(Other, '$coop', rebuild, Monitor) of
         {ok, Rebuilt} -> Rebuilt;
         {error, Reason} -> fail(Reason)
     end.
+
+wire_again(Body, Held, #{nodes := There, held := Waiting}, Restarted, Monitor) ->
+    #{spec := Spec, head := Head, other := Other, ledgers := Ledgers0} = Body,
+    Nodes = start_nodes(Spec, Monitor),
+    Carried = maps:merge(maps:from_list(Waiting), count(Held)),
+    Wiring = #{
+        head => Head,
+        nodes => Nodes ++ There,
+        held => maps:to_list(count(Held)),
+        restarted => Restarted
+    },
+    wire_native(Other, Wiring, Head, Monitor),
+    Pids = maps:from_list(Nodes ++ There),
+    Ledgers = ledgers(Spec, Nodes, Carried, Ledgers0),
+    Body2 = Body#{nodes := Nodes, pids := Pids, ledgers := Ledgers},
+    wire_nodes(Body2, Pids, Carried, Held, []),
+    %% one that ends from here on is the next reason for a restart
+    is_map_key([], Ledgers) andalso
+        begin
+            HeadWiring = head_wiring(Body2, Pids, Carried),
+            coop_head:wire(Head, HeadWiring#{restarted => Restarted}),
+            await_wired(Head, Monitor)
+        end,
+    Body2.
 
 %% How many data wait for their receiver already, by edge.
 count(Held) ->
@@ -241,7 +264,7 @@ wire_native(Other, Wiring, Parent, Monitor) ->
     end.
 
 %% @doc A gen call as long as an init may take, and the process lives for whose
-%% sake it is. Throws what is an error of {@link start/3}, {@link again/3}.
+%% sake it is. Throws what is an error of {@link start/3}, {@link again/4}.
 -spec request(pid() | {atom(), node()}, atom(), term(), reference()) -> term().
 -dialyzer({no_improper_lists, request/4}).
 request(Process, Label, Request, Monitor) ->

@@ -6,12 +6,14 @@
 -export([new/0]).
 -export([ask/2]).
 -export([want/4]).
--export([forget/1]).
+-export([again/2]).
 -export([describe/1]).
 -export_type([demand/0]).
 
 -record(demand, {
     asked = 0 :: non_neg_integer() | infinity,
+    %% to the nodes there are now
+    granted = 0 :: non_neg_integer(),
     turns = queue:new() :: queue:queue(pid()),
     wants = #{} :: #{pid() => {coop_edges:edge(), pos_integer()}}
 }).
@@ -38,10 +40,12 @@ want(Node, Edge, N, D = #demand{turns = Turns, wants = Wants}) ->
             serve(D#demand{turns = queue:in(Node, Turns), wants = Wants#{Node => {Edge, N}}})
     end.
 
-%% @doc Its nodes are others now: what those had ready has gone with them.
--spec forget(demand()) -> demand().
-forget(D) ->
-    D#demand{turns = queue:new(), wants = #{}}.
+%% @doc Its nodes are others now: what those had ready has gone with them, and what
+%% they were granted beyond those `Delivered' (modulo 2^32) is asked for again.
+-spec again(non_neg_integer(), demand()) -> demand().
+again(Delivered, #demand{asked = Asked, granted = Granted}) ->
+    Left = (Granted - Delivered) band 16#FFFFFFFF,
+    #demand{asked = if Asked =:= infinity -> infinity; true -> Asked + Left end}.
 
 %% @doc What is not there yet, and what is not asked for yet.
 -spec describe(demand()) -> #{asked := non_neg_integer() | infinity, ready := non_neg_integer()}.
@@ -60,6 +64,7 @@ serve(D = #demand{asked = Asked, wants = Wants}) ->
 serve_round(Nodes, _Share, D = #demand{asked = Asked}) when Nodes =:= 0; Asked =:= 0 ->
     serve(D);
 serve_round(Nodes, Share, D = #demand{asked = Asked, turns = Turns, wants = Wants}) ->
+    #demand{granted = Granted} = D,
     {{value, Node}, Turns2} = queue:out(Turns),
     {Edge, Want} = maps:get(Node, Wants),
     %% an atom is more than any number
@@ -73,4 +78,4 @@ serve_round(Nodes, Share, D = #demand{asked = Asked, turns = Turns, wants = Want
                 D#demand{turns = queue:in(Node, Turns2), wants = Wants#{Node := {Edge, More}}}
         end,
     Left = if Asked =:= infinity -> infinity; true -> Asked - Grant end,
-    serve_round(Nodes - 1, Share, D2#demand{asked = Left}).
+    serve_round(Nodes - 1, Share, D2#demand{asked = Left, granted = Granted + Grant}).

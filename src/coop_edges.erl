@@ -24,7 +24,7 @@
 -export([take/2]).
 -export([least_loaded/2]).
 -export([grant/3]).
--export([has_credit/1]).
+-export([has_credit/2]).
 -export([credit/2]).
 
 -type edge() :: non_neg_integer().
@@ -226,8 +226,10 @@ credit(Edge, #edges{out = Out}) ->
     {_Receiver, Credit} = maps:get(Edge, Out),
     Credit.
 
-%% @doc Whether one edge at least would take a datum; true without any edge,
-%% since then nothing can block.
--spec has_credit(edges()) -> boolean().
-has_credit(#edges{out = Out, open = Open}) ->
-    Open > 0 orelse map_size(Out) =:= 0.
+%% @doc Whether one edge at least, or all of them, would take a datum; true without
+%% any edge, since then nothing can block.
+-spec has_credit(any | all, edges()) -> boolean().
+has_credit(any, #edges{out = Out, open = Open}) ->
+    Open > 0 orelse map_size(Out) =:= 0;
+has_credit(all, #edges{out = Out, open = Open}) ->
+    Open =:= map_size(Out).

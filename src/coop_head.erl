@@ -26,13 +26,15 @@
 %% What one relaying VM may have on its way here, in bytes.
 -define(RELAY_CREDIT, 256 * 1024).
 -define(PRIORITY_CREDIT, 64 * 1024).
+%% Edges of one sender. A VM that relays has two.
+-define(MAX_EDGES, 4).
 
 -type wiring() :: #{
     %% with how many data wait there already
     out := [{coop_edges:edge(), pid(), non_neg_integer()}],
     ledger := coop_ledger:ledger() | undefined,
     %% of a body made again: what became of data inside the last one
-    restarted => {Reason :: term(), Lost :: non_neg_integer(), DeadLettered :: non_neg_integer()},
+    restarted => {Reason :: term(), coop_body:losses()},
     nodes := [{atom(), pid()}],
     edges := [{atom(), atom()}],
     switches := [pid()],
@@ -61,7 +63,7 @@
     calls :: undefined | #{From :: term() => []},
     flushes = #{} :: #{reference() => {pid(), non_neg_integer()}},
     restarts = 0 :: non_neg_integer(),
-    losses = {0, 0} :: {Lost :: non_neg_integer(), DeadLettered :: non_neg_integer()}
+    losses = #{lost => 0, dead_lettered => 0} :: coop_body:losses()
 }).
 
 %% @doc Starts the head and registers its name; it lives on once
@@ -123,6 +125,7 @@ run(Switch, Parent, Spec, Wiring) ->
         head => self(),
         ledger => Ledger,
         edges => add_out(Out, Window, coop_edges:new()),
+        needs => needs(Spec),
         last_tier => maps:get(last_tier, Wiring),
         overload => Overload,
         dead_letter => maps:get(dead_letter, Spec),
@@ -148,6 +151,10 @@ run(Switch, Parent, Spec, Wiring) ->
             next_edge = length(Pairs) + length(Out) + 1
         }
     }).
+
+%% With several instances one that is full need not keep the others from theirs.
+needs(#{instances := 1}) -> all;
+needs(_Spec) -> any.
 
 demand({demand, Pid}) -> {monitor(process, Pid), coop_demand:new()};
 demand(_Receiver) -> none.
@@ -198,12 +205,17 @@ handle_control({'$coop', attach, Pid, Theirs, Kind}, Edges, Head) when
     is_pid(Pid), Kind =:= relay orelse Kind =:= priority orelse Kind =:= edge
 ->
     #head{relays = Relays, next_edge = Edge, rule = Rule} = Head,
-    Units = credit(Kind, Head),
-    Monitor = monitor(process, Pid),
-    Pid ! {'$coop', attached, Theirs, Edge, Units, Rule},
-    {ok, coop_edges:add_in(Edge, Pid, Theirs, Units, Edges), Head#head{
-        relays = Relays#{Monitor => {Pid, Kind, Edge}}, next_edge = Edge + 1
-    }};
+    case length([Pid || {Each, _, _} <- maps:values(Relays), Each =:= Pid]) of
+        ?MAX_EDGES ->
+            unhandled;
+        _ ->
+            Units = credit(Kind, Head),
+            Monitor = monitor(process, Pid),
+            Pid ! {'$coop', attached, Theirs, Edge, Units, Rule},
+            {ok, coop_edges:add_in(Edge, Pid, Theirs, Units, Edges), Head#head{
+                relays = Relays#{Monitor => {Pid, Kind, Edge}}, next_edge = Edge + 1
+            }}
+    end;
 handle_control({'$coop', ask, N}, Edges, Head = #head{demand = {Ref, Demand}}) when
     is_integer(N), N > 0
 ->
@@ -250,8 +262,8 @@ handle_control(_Message, _Edges, _Head) ->
     unhandled.
 
 %% Neither a call nor a flush is certain any more to have its answer.
-restarted({Reason, Lost, Dead}, Head) ->
-    #head{calls = Calls, flushes = Flushes, restarts = N, losses = {AllLost, AllDead}} = Head,
+restarted({Reason, Losses}, Head) ->
+    #head{calls = Calls, flushes = Flushes, restarts = N, losses = Before} = Head,
     maps:foreach(
         fun(Ref, {Caller, _Marks}) -> Caller ! {'$coop', restarted, Ref, Reason} end, Flushes
     ),
@@ -259,13 +271,13 @@ restarted({Reason, Lost, Dead}, Head) ->
     Demand =
         case Head#head.demand of
             none -> none;
-            {Monitor, Of} -> {Monitor, coop_demand:forget(Of)}
+            {Monitor, Of} -> {Monitor, coop_demand:again(maps:get(delivered, Losses), Of)}
         end,
     Head#head{
         calls = #{},
         flushes = #{},
         restarts = N + 1,
-        losses = {AllLost + Lost, AllDead + Dead},
+        losses = coop_body:add(maps:remove(delivered, Losses), Before),
         demand = Demand
     }.
 
@@ -281,7 +293,7 @@ is_ours(Ref, #head{parent = Parent, switches = Switches, relays = Relays}) ->
 
 -spec info(#head{}) -> map().
 info(Head = #head{name = Name, nodes = Nodes, edges = Edges, switches = Switches}) ->
-    #head{relays = Relays, restarts = Restarts, losses = {Lost, Dead}} = Head,
+    #head{relays = Relays, restarts = Restarts, losses = Losses} = Head,
     #head{instances = Instances, method = Method} = Head,
     Info = #{
         role => head,
@@ -294,7 +306,7 @@ info(Head = #head{name = Name, nodes = Nodes, edges = Edges, switches = Switches
         home => node(),
         relays => length([Pid || {Pid, relay, _Edge} <- maps:values(Relays)]),
         restarts => Restarts,
-        losses => #{lost => Lost, dead_lettered => Dead}
+        losses => Losses
     },
     case Head#head.demand of
         none -> Info;

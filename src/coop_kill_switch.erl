@@ -38,6 +38,8 @@
     | {wiring, From :: term(), Answer :: term()}
     | running
     | withdrawn.
+%% For a process that says at once how many data it has.
+-define(SOON, 50).
 
 -record(switch, {
     key :: term(),
@@ -49,7 +51,9 @@
     worker_edge = ?WORKER_EDGES :: coop_edges:edge(),
     started_edge = ?STARTED_EDGES :: coop_edges:edge(),
     %% when the body was restarted, within the period
-    restarts = [] :: [integer()]
+    restarts = [] :: [integer()],
+    %% what nodes that crashed, and the C-node's switch, have said is inside
+    inside = #{} :: #{pid() => non_neg_integer()}
 }).
 
 %% @doc Starts a co-op that has nodes on this VM; its head is linked to `Parent'
@@ -123,6 +127,12 @@ handle_control({'$coop', fell, Pid, Reason}, Edges, Switch) ->
     #switch{body = #{other := Other}, nodes = Nodes} = Switch,
     case Pid =:= Other orelse is_map_key(Pid, Nodes) of
         true -> body_fell(Reason, Edges, Switch);
+        false -> unhandled
+    end;
+handle_control({'$coop', inside, Pid, N}, Edges, Switch) when is_integer(N), N >= 0 ->
+    #switch{body = #{other := Other}, nodes = Nodes, late = Late, inside = Inside} = Switch,
+    case Pid =:= Other orelse is_map_key(Pid, Nodes) orelse is_map_key(Pid, Late) of
+        true -> {ok, Edges, Switch#switch{inside = Inside#{Pid => N}}};
         false -> unhandled
     end;
 handle_control({'$coop', more, Router, Edge}, Edges, Switch) when is_pid(Router) ->
@@ -246,7 +256,9 @@ node_exit(Pid, Reason, Edges, Switch = #switch{nodes = Nodes}) ->
 body_fell(Reason, Edges, Switch = #switch{body = Body, nodes = Nodes, restarts = Restarts}) ->
     case coop_restart:restart(Reason, Body, maps:keys(Nodes), Restarts) of
         {ok, Body2, Restarts2} ->
-            {ok, Edges, Switch#switch{body = Body2, nodes = by_pid(Body2), restarts = Restarts2}};
+            {ok, Edges, Switch#switch{
+                body = Body2, nodes = by_pid(Body2), restarts = Restarts2, inside = #{}
+            }};
         {stop, Why} ->
             {stop, Why, Switch}
     end.
@@ -266,13 +278,64 @@ get_state(Switch) ->
 %% @doc Does not return: the switch dies of the reason as by a signal, since the
 %% crash report is that of the process whose end this is.
 -spec terminate(term(), #switch{}) -> no_return().
-terminate(Reason, #switch{key = Key, body = #{head := Head, other := Other}}) ->
+terminate(Reason, Switch = #switch{key = Key, body = #{head := Head, other := Other}}) ->
+    Inside = inside(Reason, Switch),
     {links, Links} = process_info(self(), links),
     end_all(lists:usort([Other || is_pid(Other)] ++ [Pid || Pid <- Links, Pid =/= Head]), Reason),
     coop_names:ended(Key, self(), Head),
+    report(Reason, Inside, Switch),
     process_flag(trap_exit, false),
     Reason =:= normal orelse Reason =:= kill orelse exit(self(), Reason),
     exit(Reason).
+
+%%% What goes with a co-op that ends for a reason that is an error
+
+is_orderly(normal) -> true;
+is_orderly(shutdown) -> true;
+is_orderly({shutdown, _}) -> true;
+is_orderly(_) -> false.
+
+%% Of those here, as far as they say so at once: who works at a datum does not,
+%% and is not waited for.
+inside(Reason, #switch{body = #{head := Head}, nodes = Nodes, inside = Known}) ->
+    case is_orderly(Reason) of
+        true ->
+            #{};
+        false ->
+            Asked = [
+                {Pid, gen:send_request(Pid, '$coop', inside)}
+             || Pid <- [Head || node(Head) =:= node()] ++ maps:keys(Nodes),
+                not is_map_key(Pid, Known),
+                process_info(Pid, current_function) =:=
+                    {current_function, {coop_process, await, 1}}
+            ],
+            Deadline = erlang:monotonic_time(millisecond) + ?SOON,
+            maps:merge(Known, maps:from_list([{Pid, answer(R, Deadline)} || {Pid, R} <- Asked]))
+    end.
+
+answer(Request, Deadline) ->
+    case gen:wait_response(Request, max(0, Deadline - erlang:monotonic_time(millisecond))) of
+        {reply, N} -> N;
+        _ -> 0
+    end.
+
+%% The C-node's switch has said its part before it ended.
+report(Reason, Inside, Switch = #switch{body = Body = #{other := Other}}) ->
+    receive
+        {'$coop', inside, Other, N} when is_integer(N) ->
+            report(Reason, Inside#{Other => N}, Switch)
+    after 0 ->
+        #{head := Head, spec := #{name := Name}} = Body,
+        is_orderly(Reason) orelse
+            logger:error(#{
+                label => {coop, terminated},
+                name => Name,
+                head => Head,
+                reason => Reason,
+                data => {at_least, lists:sum(maps:values(Inside))}
+            })
+    end,
+    ok.
 
 %% Ends processes with a reason and waits until they are gone. `normal' is the
 %% one reason that a signal does not carry, so nodes are told.

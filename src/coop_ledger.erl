@@ -40,16 +40,18 @@ reset(Edges, {Ref, Slots}) ->
 
 %% @doc What to put where, just ahead of sending `More' data on an edge, for a
 %% process that is then done with `Done' of those it took.
--spec entry(coop_edges:edge(), 0 | 1, non_neg_integer(), ledger()) ->
+-spec entry(coop_edges:edge(), non_neg_integer(), non_neg_integer(), ledger()) ->
     {atomics:atomics_ref(), slot(), non_neg_integer()}.
 entry(Edge, More, Done, {Ref, Slots}) ->
     Slot = maps:get(Edge, Slots, ?OUT),
     Sent = (atomics:get(Ref, Slot) bsr 32 + More) band ?MASK,
     {Ref, Slot, Sent bsl 32 bor (Done band ?MASK)}.
 
+%% @doc How many data went on an edge of the template, or (0) how many results left
+%% the co-op.
 -spec sent(coop_edges:edge(), ledger()) -> non_neg_integer().
 sent(Edge, {Ref, Slots}) ->
-    atomics:get(Ref, maps:get(Edge, Slots)) bsr 32.
+    atomics:get(Ref, maps:get(Edge, Slots, ?OUT)) bsr 32.
 
 %% @doc How many of `Sent' data to this process it is not done with.
 -spec left(non_neg_integer(), ledger()) -> non_neg_integer().

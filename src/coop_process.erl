@@ -103,6 +103,8 @@
     max_queue :: pos_integer(),
     max_queue_bytes :: pos_integer(),
     edges :: coop_edges:edges(),
+    %% which of those that go out have credit when it takes a datum
+    needs :: any | all,
     %% edges whose barrier has come, with what came behind it
     held = #{} :: #{coop_edges:edge() => queue:queue()},
     outbox = [] :: [entry()],
@@ -139,6 +141,7 @@ enter_loop(Module, Options) ->
         parent = Parent,
         head = maps:get(head, Options, undefined),
         edges = Edges,
+        needs = maps:get(needs, Options, any),
         results = maps:get(results, Options, coop_results:new(undefined, none, none)),
         last_tier = maps:get(last_tier, Options, 0),
         overload = maps:get(overload, Options, block),
@@ -169,15 +172,17 @@ log_unexpected(Name, Message) ->
 
 %%% The loop
 
-loop(P = #process{status = running, outbox = [], queued = 0}) ->
+loop(P = #process{queued = 0}) ->
     await(P);
-loop(P = #process{status = running, outbox = [], edges = Edges}) ->
-    case coop_edges:has_credit(Edges) of
-        true -> drain(?DRAIN, P);
-        false -> await(P)
-    end;
 loop(P) ->
-    await(P).
+    drain(?DRAIN, P).
+
+%% A head sends each datum on all its edges, and takes none before it can: what it
+%% has taken is inside.
+may_work(#process{status = running, outbox = [], edges = Edges, needs = Needs}) ->
+    coop_edges:has_credit(Needs, Edges);
+may_work(_P) ->
+    false.
 
 %% Before it waits, results do no longer.
 await(P = #process{results = Results}) ->
@@ -204,9 +209,11 @@ drain(N, P) ->
     after 0 -> work(P)
     end.
 
-%% Control that was drained may have changed what loop/1 found true.
-work(P = #process{status = running, outbox = [], urgent = Urgent, queue = Queue, queued = N}) ->
-    case queue:out(Urgent) of
+%% All control that is there is known by now.
+work(P = #process{urgent = Urgent, queue = Queue, queued = N}) ->
+    case may_work(P) andalso queue:out(Urgent) of
+        false ->
+            await(P);
         {{value, Item}, Urgent2} ->
             loop(take(Item, P#process{urgent = Urgent2, queued = N - 1}));
         {empty, _} ->
@@ -216,9 +223,7 @@ work(P = #process{status = running, outbox = [], urgent = Urgent, queue = Queue,
                 {empty, _} ->
                     loop(P)
             end
-    end;
-work(P) ->
-    loop(P).
+    end.
 
 %%% Messages in
 
@@ -286,6 +291,9 @@ accept_ours({'$coop', halt, Switch}, P = #process{parent = Switch}) ->
 accept_ours({'$coop', {Pid, _Tag} = From, info}, P) when is_pid(Pid) ->
     gen:reply(From, info(P)),
     P;
+accept_ours({'$coop', {Pid, _Tag} = From, inside}, P) when is_pid(Pid) ->
+    gen:reply(From, inside(P)),
+    P;
 accept_ours({'$coop', {Pid, _Tag} = From, head}, P) when is_pid(Pid) ->
     gen:reply(From, P#process.head),
     P;
@@ -306,9 +314,10 @@ accept_batch([Datum], Edge, Units, Env, P) ->
 accept_batch([Datum | Rest], Edge, Units, Env, P) ->
     accept_batch(Rest, Edge, Units, Env, admit({'$coop', data, Edge, 0, Env, Datum}, P)).
 
-granted(0, Units, P = #process{edges = Edges, results = Results}) ->
+granted(0, Units, P = #process{edges = Edges}) ->
     P#process{
-        edges = coop_edges:grant(0, Units, Edges), results = coop_results:grant(Units, Results)
+        edges = coop_edges:grant(0, Units, Edges),
+        results = coop_results:grant(Units, marked(done_so_far(P), P))
     };
 granted(Edge, Units, P = #process{edges = Edges, late = none}) ->
     P#process{edges = coop_edges:grant(Edge, Units, Edges)};
@@ -490,6 +499,7 @@ datum(Datum, Env, _, P = #process{module = Module, state = State, in = In, ledge
         Class:Reason:Stack ->
             %% what was made before this
             _ = coop_results:pause(P#process.results),
+            tell_inside(P2),
             erlang:raise(Class, Reason, Stack)
     end;
 datum(Datum, Env, IsCounted, P = #process{module = Module, state = State, in = In}) ->
@@ -774,18 +784,16 @@ good_bye(#process{late = Late, edges = Edges}) ->
     ok.
 
 %% What waits to fill a batch goes out.
-pause(P = #process{hand = Hand, taken = Taken}) ->
-    coop_results:pause(
-        case Hand of
-            {_, true} -> marked(Taken - 1, P);
-            _ -> marked(Taken, P)
-        end
-    ).
+pause(P) ->
+    coop_results:pause(marked(done_so_far(P), P)).
+
+done_so_far(#process{hand = {_, true}, taken = Taken}) -> Taken - 1;
+done_so_far(#process{taken = Taken}) -> Taken.
 
 marked(_Done, #process{ledger = undefined, results = Results}) ->
     Results;
 marked(Done, #process{ledger = Ledger, results = Results}) ->
-    coop_results:mark(coop_ledger:entry(0, 1, Done, Ledger), Results).
+    coop_results:mark(Ledger, Done, Results).
 
 %% The put and the send next to each other: see coop_ledger.
 deliver(To, Message, _Edge, #process{ledger = undefined}) ->
@@ -815,8 +823,21 @@ sent(Value, To, P = #process{out = Out}) ->
 
 %% The task crashed. The end itself has to wait for the others'.
 fell(Class, Reason, Stack, P = #process{parent = Switch}) ->
+    tell_inside(P),
     Switch ! {'$coop', fell, self(), exit_reason(Class, Reason, Stack)},
     halted({Class, Reason, Stack}, P#process{results = pause(P)}).
+
+%% What goes with it, if that is the end of the co-op: the datum that it crashed
+%% over, and what waits.
+tell_inside(P = #process{parent = Switch}) ->
+    Switch ! {'$coop', inside, self(), 1 + inside(P)},
+    ok.
+
+inside(#process{queue = Queue, urgent = Urgent, held = Held, outbox = Outbox, results = Results}) ->
+    Waiting = [Item || Q <- [Queue, Urgent | maps:values(Held)], Item <- queue:to_list(Q)],
+    {Ready, _} = coop_results:left(Results),
+    length(lists:filter(fun is_datum/1, Waiting)) + length(Ready) +
+        if Outbox =:= [] -> 0; true -> 1 end.
 
 exit_reason(error, Reason, Stack) -> {Reason, Stack};
 exit_reason(exit, Reason, _Stack) -> Reason;
@@ -831,8 +852,9 @@ halted(How, P = #process{parent = Switch}) ->
         {'$coop', stop, Reason} ->
             exit(Reason);
         {'$coop', hand_over, Switch, Reason} ->
-            Losses = bury(How, Reason, P),
-            P2 = drain_all(release(P#process{outbox = [], hand = undefined})),
+            {Results, Gone} = coop_results:left(P#process.results),
+            Losses = bury(cause(How, Reason), Results, P),
+            P2 = drain_all(release(P#process{outbox = [], hand = undefined, results = Gone})),
             Items = [Item || Item <- queue:to_list(P2#process.queue), is_datum(Item)],
             Switch ! {'$coop', held, self(), Items, Losses},
             end_as(How, Reason)
@@ -846,21 +868,23 @@ drain_all(P) ->
     end.
 
 is_datum({plain, _Bytes, _Datum}) -> true;
-is_datum(Item) -> element(2, Item) =:= data.
+is_datum({waits, _Mark, Item}) -> is_datum(Item);
+is_datum(Item) -> lists:member(element(2, Item), [data, priority]).
 
-%% {Lost, DeadLettered}
-bury(_How, _Reason, #process{hand = undefined}) ->
-    {0, 0};
-bury(How, Reason, #process{hand = {Datum, _}, dead_letter = To, head = Head, name = Name}) ->
-    Cause =
-        case How of
-            ended -> Reason;
-            {Class, Why, Stack} -> exit_reason(Class, Why, Stack)
+cause(ended, Reason) -> Reason;
+cause({Class, Why, Stack}, _Reason) -> exit_reason(Class, Why, Stack).
+
+%% The datum in hand, and results that nobody has asked for.
+-spec bury(term(), [term()], #process{}) -> coop_body:losses().
+bury(Cause, Results, #process{hand = Hand, dead_letter = To, head = Head, name = Name}) ->
+    InHand =
+        case Hand of
+            undefined -> [];
+            {Datum, _} -> [Datum]
         end,
-    case coop_dead_letter:send(To, Head, Name, Datum, Cause) of
-        true -> {0, 1};
-        false -> {1, 0}
-    end.
+    All = Results ++ InHand,
+    Sent = length([x || Each <- All, coop_dead_letter:send(To, Head, Name, Each, Cause)]),
+    #{lost => length(All) - Sent, dead_lettered => Sent}.
 
 %% As by a signal: the crash report is that of the process whose end this is.
 -spec end_as(ended | {error | exit | throw, term(), list()}, term()) -> no_return().
@@ -896,7 +920,7 @@ info(P = #process{module = Module, state = State, edges = Edges}) ->
         dropped => P#process.dropped,
         dead_lettered => P#process.dead_lettered,
         status => P#process.status,
-        blocked => P#process.outbox =/= [] orelse not coop_edges:has_credit(Edges)
+        blocked => P#process.outbox =/= [] orelse not coop_edges:has_credit(P#process.needs, Edges)
     },
     maps:merge(maps:merge(Info, late_info(P)), maps:merge(overload_info(P), Module:info(State))).
 

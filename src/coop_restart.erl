@@ -5,7 +5,7 @@
 %%    then is all that was sent where it was sent to.
 %% 2. The nodes here hand over what waits for them, and end. What was sent to one
 %%    that can no longer do so, and that it was not done with, is lost.
-%% 3. New nodes are made (coop_body:again/3).
+%% 3. New nodes are made (coop_body:again/4).
 %%
 %% Runs inside the switch, which does nothing else until it is done.
 -module(coop_restart).
@@ -44,17 +44,16 @@ allowed({Intensity, Period}, Restarts) ->
 
 %% A node that cannot be made is one more that has ended.
 build(Reason, Body = #{other := Other, spec := #{restart := Limit}}, Held, Losses, Restarts) ->
-    {Lost, Dead} = Losses,
-    case coop_body:again(Body, Held, {Reason, Lost, Dead}) of
+    case coop_body:again(Body, Held, Reason, Losses) of
         {ok, Body2} ->
             {ok, Body2, Restarts};
-        {error, Why} ->
+        {error, Why, Losses2} ->
             end_nodes(Body),
             check_kin(Body),
             case allowed(Limit, Restarts) of
                 {true, Restarts2} ->
                     _ = await_native(ask_native(Other, Why), Other),
-                    build(Why, Body, Held, Losses, Restarts2);
+                    build(Why, Body, Held, Losses2, Restarts2);
                 false ->
                     {stop, Why}
             end
@@ -84,18 +83,22 @@ fall(Reason, Body, Alive) ->
     lists:foreach(fun(Pid) -> Pid ! {'$coop', hand_over, self(), Reason} end, Halted),
     Kept = maps:from_list([{Pid, Kept} || Pid <- Halted, Kept <- await_held(Pid)]),
     Gone = [Name || {Name, Pid} <- Nodes, not is_map_key(Pid, Kept)],
-    Letters = [Losses || {_Items, Losses} <- maps:values(Kept)],
-    {
-        maps:from_list([
-            {Name, Items}
-         || {Name, Pid} <- Nodes, {Items, _} <- [maps:get(Pid, Kept, {[], none})]
-        ]),
-        {
-            lists:sum([Lost || {Lost, _} <- Letters]) +
-                lists:sum([lost(Name, Native, Body) || Name <- Gone]),
-            lists:sum([Dead || {_, Dead} <- Letters])
-        }
-    }.
+    Losses = lists:foldl(
+        fun coop_body:add/2,
+        #{
+            lost => lists:sum([lost(Name, Native, Body) || Name <- Gone]),
+            delivered => lists:sum([
+                coop_ledger:sent(0, maps:get(Name, Ledgers))
+             || {Name, _Pid} <- Nodes
+            ])
+        },
+        [OfOne || {_Items, OfOne} <- maps:values(Kept)]
+    ),
+    Held = [
+        {Name, Items}
+     || {Name, Pid} <- Nodes, {Items, _} <- [maps:get(Pid, Kept, {[], none})]
+    ],
+    {maps:from_list(Held), Losses}.
 
 %% What was sent to a node and it was not done with.
 lost(Name, Native, #{spec := Spec, ledgers := Ledgers}) ->

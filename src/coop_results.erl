@@ -9,12 +9,13 @@
 
 -export([new/3]).
 -export([set_sink/2]).
--export([mark/2]).
+-export([mark/3]).
 -export([put/4]).
 -export([grant/2]).
 -export([pause/1]).
 -export([may_pause/1]).
 -export([is_empty/1]).
+-export([left/1]).
 -export([tagged/2]).
 -export_type([sink/0, tag/0, batch/0, results/0]).
 
@@ -35,14 +36,16 @@
     tag :: tag(),
     batch :: batch(),
     sink = none :: sink(),
-    %% newest first; where they go is known
-    ready = [] :: [term()],
+    %% newest first, each with how many data are done with once it has gone; where
+    %% they go is known
+    ready = [] :: [{Done :: non_neg_integer(), term()}],
     size = 0 :: non_neg_integer(),
     to :: undefined | to(),
     %% of those that are ready, what the head has been told of
     announced = 0 :: non_neg_integer(),
-    %% what to note where with the next send
-    mark :: undefined | {atomics:atomics_ref(), pos_integer(), non_neg_integer()}
+    %% where to note what goes, and how many data are done with then
+    ledger :: undefined | coop_ledger:ledger(),
+    done = 0 :: non_neg_integer()
 }).
 -opaque results() :: #results{}.
 
@@ -54,15 +57,17 @@ new(Head, Tag, Batch) ->
 set_sink(Sink, R) ->
     R#results{sink = Sink}.
 
-%% @doc What coop_ledger says of the next send. The credit for it is taken before.
--spec mark({atomics:atomics_ref(), pos_integer(), non_neg_integer()}, results()) -> results().
-mark(Mark, R) ->
-    R#results{mark = Mark}.
+%% @doc How many data are done with when what comes next has gone.
+-spec mark(coop_ledger:ledger(), non_neg_integer(), results()) -> results().
+mark(Ledger, Done, R) ->
+    R#results{ledger = Ledger, done = Done}.
 
-%% The put and the send next to each other: see coop_ledger.
-send(To, Message, #results{mark = undefined}) ->
+%% So many results in one message. The put and the send next to each other: see
+%% coop_ledger.
+send(To, Message, _N, #results{ledger = undefined}) ->
     To ! Message;
-send(To, Message, #results{mark = {Ref, Slot, Word}}) ->
+send(To, Message, N, #results{ledger = Ledger, done = Done}) ->
+    {Ref, Slot, Word} = coop_ledger:entry(0, N, Done, Ledger),
     atomics:put(Ref, Slot, Word),
     To ! Message.
 
@@ -85,7 +90,7 @@ put(Env, Value, Edges, R = #results{sink = Sink}) ->
         {none, _} ->
             lost;
         {{ok, Head, Edges2}, {edge, HeadEdge}} when R#results.batch =:= none ->
-            send(Head, {'$coop', data, HeadEdge, 1, Env, tagged(Value, R)}, R),
+            send(Head, {'$coop', data, HeadEdge, 1, Env, tagged(Value, R)}, 1, R),
             {Head, Edges2, R};
         {{ok, Head, Edges2}, {edge, _HeadEdge}} ->
             {Head, Edges2, out(Head, Value, R)};
@@ -100,7 +105,7 @@ most(#results{batch = none}) -> 1;
 most(#results{batch = N}) -> N.
 
 out(To, Value, R = #results{batch = none}) ->
-    send(To, tagged(Value, R), R),
+    send(To, tagged(Value, R), 1, R),
     R;
 out(To, Value, R = #results{batch = N}) ->
     case add(To, Value, R) of
@@ -108,18 +113,21 @@ out(To, Value, R = #results{batch = N}) ->
         More -> More
     end.
 
-add(To, Value, R = #results{ready = Ready, size = Size}) ->
-    R#results{ready = [Value | Ready], size = Size + 1, to = To}.
+add(To, Value, R = #results{ready = Ready, size = Size, done = Done}) ->
+    R#results{ready = [{Done, Value} | Ready], size = Size + 1, to = To}.
 
 send_ready(R = #results{size = 0}) ->
     R;
 send_ready(R = #results{ready = Ready, size = Size, to = To, sink = Sink}) ->
-    Message = tagged({coop_batch, R#results.head, lists:reverse(Ready)}, R),
+    Message = batch(Ready, R),
     case Sink of
-        {edge, HeadEdge} -> send(To, {'$coop', data, HeadEdge, Size, [], Message}, R);
-        _ -> send(To, Message, R)
+        {edge, HeadEdge} -> send(To, {'$coop', data, HeadEdge, Size, [], Message}, Size, R);
+        _ -> send(To, Message, Size, R)
     end,
     R#results{ready = [], size = 0}.
+
+batch(Ready, R = #results{head = Head}) ->
+    tagged({coop_batch, Head, lists:reverse([Value || {_Done, Value} <- Ready])}, R).
 
 %% @doc The demand for so many of those that were announced.
 -spec grant(non_neg_integer(), results()) -> results().
@@ -127,18 +135,24 @@ grant(N, R = #results{sink = {demand, To}, ready = Ready, size = Size, announced
     N =< Announced
 ->
     {Stay, Go} = lists:split(Size - N, Ready),
-    send_demanded(To, lists:reverse(Go), R),
+    send_demanded(To, Go, Stay =:= [], R),
     R#results{ready = Stay, size = Size - N, announced = Announced - N};
 grant(_N, R) ->
     R.
 
-send_demanded(To, Values, R = #results{batch = none}) ->
-    lists:foreach(fun(Value) -> To ! tagged(Value, R) end, Values);
-send_demanded(_To, [], _R) ->
+%% With the last that is ready all data are done with that gave none.
+send_demanded(_To, [], _IsAll, _R) ->
     ok;
-send_demanded(To, Values, R = #results{head = Head}) ->
-    To ! tagged({coop_batch, Head, Values}, R),
+send_demanded(To, [{Done, Value} | Older], IsAll, R = #results{batch = none}) ->
+    send_demanded(To, Older, false, R),
+    send(To, tagged(Value, R), 1, with_done(Done, IsAll, R)),
+    ok;
+send_demanded(To, [{Done, _} | _] = Go, IsAll, R) ->
+    send(To, batch(Go, R), length(Go), with_done(Done, IsAll, R)),
     ok.
+
+with_done(_Done, true, R) -> R;
+with_done(Done, false, R) -> R#results{done = Done}.
 
 %% From so many on the head is told of those that are ready.
 announce(From, R = #results{size = Size, announced = Announced, head = Head}) when
@@ -162,6 +176,13 @@ may_pause(_) -> true.
 
 -spec is_empty(results()) -> boolean().
 is_empty(#results{size = Size}) -> Size =:= 0.
+
+%% @doc Those that are ready, and what is without them.
+-spec left(results()) -> {[term()], results()}.
+left(R = #results{ready = Ready}) ->
+    {lists:reverse([Value || {_Done, Value} <- Ready]), R#results{
+        ready = [], size = 0, announced = 0
+    }}.
 
 %% @doc A message as the receiver gets it.
 -spec tagged(term(), results()) -> term().

@@ -66,8 +66,6 @@ coop(Options) when is_map(Options) ->
         start_timeout => 10_000
     },
     case check_all(Options, Defaults, fun coop_option/2) of
-        %% what has been asked for of a node that ends would be asked for no more
-        {ok, #{restart := {_, _}, receiver := {demand, _}}} -> {error, {unsupported, restart}};
         {ok, #{dataflow := undefined, instances := 1} = Checked} ->
             {ok, Checked#{dataflow := broadcast}};
         {ok, #{dataflow := undefined} = Checked} ->

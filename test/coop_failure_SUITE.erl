@@ -8,6 +8,7 @@
 -export([all/0, suite/0, groups/0]).
 -export([init_per_suite/1, end_per_suite/1]).
 -export([init_per_group/2, end_per_group/2]).
+-export([log/2]).
 -compile([export_all, nowarn_export_all]).
 
 -import(esp_test_lib, [eventually/2, mailbox/0, down/1]).
@@ -30,20 +31,30 @@ groups() ->
             an_exit_of_the_tasks_own_is_a_reason_to_restart,
             a_blocked_task_is_killed_and_what_waits_goes_on,
             a_runaway_task_is_given_up_and_what_waits_goes_on,
+            results_in_a_batch_of_a_runaway_are_dead_letters,
+            a_task_on_the_thread_of_a_runaway_is_not_waited_for,
             a_segfault_ends_the_head_and_the_supervisor_brings_it_back,
             a_stack_overflow_ends_the_head_and_the_supervisor_brings_it_back
         ]},
         {erlang_alone, [], [
             a_task_that_does_not_return_is_killed_and_counted,
-            an_init_that_goes_on_failing_ends_the_coop
+            an_init_that_goes_on_failing_ends_the_coop,
+            a_call_that_has_not_entered_hears_of_no_restart,
+            a_crash_says_how_many_data_waited_behind_it,
+            what_was_lost_counts_though_the_next_body_fails
         ]}
         | [
             {Kind, [], [
                 every_datum_is_delivered_dead_lettered_or_counted,
+                so_is_every_datum_whose_result_is_in_a_batch,
+                what_is_asked_for_is_neither_lost_nor_doubled,
+                what_is_asked_for_in_batches_is_neither_lost_nor_doubled,
                 a_crash_buries_what_was_in_hand_and_no_other,
                 the_head_keeps_what_it_is_known_by,
                 calls_and_flushes_inside_hear_of_it,
                 too_many_restarts_end_the_coop_with_the_reason,
+                the_end_says_how_many_data_were_inside,
+                an_orderly_end_says_nothing,
                 a_shutdown_in_the_middle_leaves_nothing
             ]}
          || Kind <- kinds()
@@ -108,31 +119,93 @@ workers(native_head) -> [drowse, erlang, toil, erlang].
 %%% Storms
 
 every_datum_is_delivered_dead_lettered_or_counted(Config) ->
+    accounts_for_all(Config, #{}, kills()).
+
+so_is_every_datum_whose_result_is_in_a_batch(Config) ->
+    accounts_for_all(Config, #{batch => 4}, kills() div 3).
+
+accounts_for_all(Config, More, Kills) ->
     Kinds = workers(proplists:get_value(kind, Config)),
     %% what is kept for reuse is there after a few
-    _ = storm(Kinds, 10),
+    _ = storm(Kinds, 10, More),
     Before = left(),
     {Sent, Delivered, Dead, #{lost := Lost, dead_lettered := DeadLettered}, Busy} = storm(
-        Kinds, kills()
+        Kinds, Kills, More
     ),
     ct:pal("~p sent, ~p delivered, ~p dead, ~p lost, ~p of ~p kills in a task", [
-        Sent, length(Delivered), length(Dead), Lost, Busy, kills()
+        Sent, length(Delivered), length(Dead), Lost, Busy, Kills
     ]),
     DeadLettered = length(Dead),
     {Sent, Sent} = {Sent, length(Delivered) + DeadLettered + Lost},
     %% each at most once, and in order
     Delivered = lists:usort(Delivered),
     [] = ordsets:intersection(Delivered, lists:sort(Dead)),
-    true = Busy * 10 >= kills() * 9,
+    true = Busy * 10 >= Kills * 9,
     nothing_left(Before).
 
-%% {Sent, Delivered, DeadLetters, Losses, Kills that hit a task}
-storm(Kinds, Kills) ->
+what_is_asked_for_is_neither_lost_nor_doubled(Config) ->
+    demand_storm(Config, #{}).
+
+what_is_asked_for_in_batches_is_neither_lost_nor_doubled(Config) ->
+    demand_storm(Config, #{batch => 4}).
+
+demand_storm(Config, More) ->
+    Kinds = workers(proplists:get_value(kind, Config)),
     {Collector, Collected} = spawn_monitor(fun() -> collect([], []) end),
     Names = lists:sublist([a, b, c, d], length(Kinds)),
     Coop = start(
         [worker(Kind, Name) || {Kind, Name} <- lists:zip(Kinds, Names)],
-        #{receiver => Collector, dead_letter => Collector}
+        More#{receiver => {demand, Collector}, dead_letter => Collector}
+    ),
+    {Feeder, Fed} = spawn_monitor(fun() -> feed(Coop, 1) end),
+    %% enough for what can be lost on the way to the next kill
+    [
+        begin
+            ok = coop:ask(Coop, 10),
+            kill_one_of(Names, Coop)
+        end
+     || _ <- lists:seq(1, kills() div 3)
+    ],
+    Asked = 10 * (kills() div 3),
+    eventually(all_delivered, fun() ->
+        case delivered(Collector) of
+            Asked -> true;
+            N -> {N, Asked, coop:info(Coop)}
+        end
+    end),
+    eventually(more_ready, fun() ->
+        #{demand := Demand} = coop:info(Coop),
+        maps:get(asked, Demand) =:= 0 andalso maps:get(ready, Demand) > 0
+    end),
+    Asked = delivered(Collector),
+    ok = coop:ask(Coop, 1 bsl 30),
+    Feeder ! stop,
+    {sent, Sent} = outcome(Fed),
+    ok = coop:flush(Coop, infinity),
+    #{losses := #{lost := Lost, dead_lettered := DeadLettered}, dropped := 0} = coop:info(Coop),
+    Collector ! stop,
+    {collected, Delivered, Dead} = outcome(Collected),
+    ct:pal("~p sent, ~p delivered, ~p dead, ~p lost", [Sent, length(Delivered), length(Dead), Lost]),
+    DeadLettered = length(Dead),
+    {Sent, Sent} = {Sent, length(Delivered) + DeadLettered + Lost},
+    Delivered = lists:usort(Delivered),
+    [] = ordsets:intersection(Delivered, lists:sort(Dead)),
+    stop(Coop),
+    _ = mailbox(),
+    ok.
+
+delivered(Collector) ->
+    Ref = make_ref(),
+    Collector ! {count, self(), Ref},
+    esp_test_lib:take(delivered, Ref).
+
+%% {Sent, Delivered, DeadLetters, Losses, Kills that hit a task}
+storm(Kinds, Kills, More) ->
+    {Collector, Collected} = spawn_monitor(fun() -> collect([], []) end),
+    Names = lists:sublist([a, b, c, d], length(Kinds)),
+    Coop = start(
+        [worker(Kind, Name) || {Kind, Name} <- lists:zip(Kinds, Names)],
+        More#{receiver => Collector, dead_letter => Collector}
     ),
     {Feeder, Fed} = spawn_monitor(fun() -> feed(Coop, 1) end),
     Busy = lists:sum([kill_one_of(Names, Coop) || _ <- lists:seq(1, Kills)]),
@@ -159,7 +232,11 @@ feed(Coop, N) ->
 collect(Delivered, Dead) ->
     receive
         {coop_dead_letter, _, _, Datum, _} -> collect(Delivered, [Datum | Dead]);
+        {coop_batch, _, Batch} -> collect(lists:reverse(Batch, Delivered), Dead);
         Datum when is_integer(Datum) -> collect([Datum | Delivered], Dead);
+        {count, From, Ref} ->
+            From ! {delivered, Ref, length(Delivered)},
+            collect(Delivered, Dead);
         stop -> exit({collected, lists:reverse(Delivered), Dead})
     end.
 
@@ -355,6 +432,77 @@ too_many_restarts_end_the_coop_with_the_reason(Config) ->
     _ = mailbox(),
     esp_test_c_node:settled(?C_NODE, Before).
 
+%% As a logger handler: what co-ops say at their end.
+log(#{level := error, msg := {report, #{label := {coop, terminated}} = Report}}, #{config := To}) ->
+    To ! {terminated, Report};
+log(_, _) ->
+    ok.
+
+logged(Fun) ->
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self(), filter_default => log}),
+    try
+        Fun()
+    after
+        ok = logger:remove_handler(?MODULE)
+    end.
+
+%% `a' sleeps over the first datum, and the others wait.
+asleep(Config, Restart) ->
+    Kind = proplists:get_value(kind, Config),
+    Coop = start([gate(Kind, a), pass(Kind, b)], #{restart => Restart, window => 100}),
+    relay(Coop, [{sleep, self()} | lists:seq(1, 20)]),
+    Pid = receive {sleeping, P} -> P after ?LIMIT -> ct:fail(not_sleeping) end,
+    Kind =/= native orelse
+        eventually(waiting, fun() -> maps:get(queue, sleeping_info(Pid)) =:= 20 end),
+    {Coop, Pid}.
+
+the_end_says_how_many_data_were_inside(Config) ->
+    IsNative = proplists:get_value(kind, Config) =:= native,
+    logged(fun() ->
+        [
+            begin
+                {Coop, Pid} = asleep(Config, Restart),
+                exit(Pid, boom),
+                receive
+                    {terminated, #{head := Coop, name := undefined, reason := boom, data := {at_least, N}}} ->
+                        true = N =:= Inside orelse not IsNative andalso N < Inside
+                after ?LIMIT -> ct:fail(nothing_said)
+                end,
+                receive
+                    {'EXIT', Coop, boom} -> ok
+                after ?LIMIT -> ct:fail(still_there)
+                end
+            end
+            %% of a body that may be restarted the one in hand is a dead letter
+         || {Restart, Inside} <- [{none, 21}, {{body, #{intensity => 0}}, 20}]
+        ]
+    end),
+    [] = [Report || {terminated, Report} <- mailbox()],
+    ok.
+
+an_orderly_end_says_nothing(Config) ->
+    logged(fun() ->
+        [
+            begin
+                {Coop, _} = asleep(Config, none),
+                unlink(Coop),
+                Ref = monitor(process, Coop),
+                ok = coop:stop(Coop, Reason, ?LIMIT),
+                Reason = down(Ref)
+            end
+         || Reason <- [normal, shutdown, {shutdown, done}]
+        ],
+        %% it would have come by now: this one does
+        {Coop, Pid} = asleep(Config, none),
+        exit(Pid, boom),
+        receive
+            {terminated, #{head := Coop}} -> ok
+        after ?LIMIT -> ct:fail(nothing_said)
+        end
+    end),
+    [] = [Report || {terminated, Report} <- mailbox()],
+    ok.
+
 %% The order to end comes while one body falls or another is made.
 a_shutdown_in_the_middle_leaves_nothing(Config) ->
     Before = esp_test_c_node:processes(?C_NODE),
@@ -433,6 +581,49 @@ a_runaway_task_is_given_up_and_what_waits_goes_on(_) ->
     #{losses := #{lost := 0, dead_lettered := 2}} = coop:info(Coop),
     stop(Coop).
 
+results_in_a_batch_of_a_runaway_are_dead_letters(_) ->
+    Coop = start([coop:native(a, spins, spin, #{})], #{batch => 10}),
+    Node = pid(Coop, a),
+    ok = sys:suspend(Node),
+    relay(Coop, [1, 2, {spin, self(), 4000}]),
+    eventually(all_there, fun() ->
+        maps:get(queue, coop_process:ask(Node, info, ?LIMIT)) =:= 3
+    end),
+    ok = sys:resume(Node),
+    receive {spinning, Node} -> ok after ?LIMIT -> ct:fail(not_spinning) end,
+    exit(Node, boom),
+    restarted(Coop, 1),
+    {[], Dead} = all_out(Coop),
+    [1, 2, {spin, _, 4000}] = [D || {coop_dead_letter, _, a, D, boom} <- Dead],
+    #{losses := #{lost := 0, dead_lettered := 3}} = coop:info(Coop),
+    stop(Coop).
+
+%% The only worker has the fibers of `parked' tasks and is in another co-op's task
+%% for longer than anyone waits; stand-ins do the rest.
+a_task_on_the_thread_of_a_runaway_is_not_waited_for(_) ->
+    One = esp_test_c_node:start(t_failure_one, #{workers => 1}),
+    Node = #{node => t_failure_one},
+    Parked = fun(More) ->
+        Coop = start([coop:native(a, blocks, block, #{args => none})], maps:merge(Node, More)),
+        relay(Coop, [{sleep, self()}, 1]),
+        receive {sleeping, Pid} -> {Coop, Pid} after ?LIMIT -> ct:fail(not_sleeping) end
+    end,
+    {Restarted, Pid1} = Parked(#{}),
+    {Ended, Pid2} = Parked(#{restart => none}),
+    Runaway = start([coop:native(a, spins, spin, #{})], Node),
+    relay(Runaway, [{spin, self(), 8000}]),
+    receive {spinning, _} -> ok after ?LIMIT -> ct:fail(not_spinning) end,
+    exit(Pid1, boom),
+    exit(Pid2, boom),
+    receive
+        {'EXIT', Ended, boom} -> ok
+    after ?LIMIT -> ct:fail(still_there)
+    end,
+    restarted(Restarted, 1),
+    {[1], [{coop_dead_letter, Restarted, a, {sleep, _}, boom}]} = all_out(Restarted),
+    [stop(Coop) || Coop <- [Restarted, Runaway]],
+    esp_test_c_node:stop(One).
+
 a_segfault_ends_the_head_and_the_supervisor_brings_it_back(_) ->
     comes_back_after(segfault).
 
@@ -493,3 +684,56 @@ an_init_that_goes_on_failing_ends_the_coop(_) ->
     %% the first start and three restarts
     4 = counters:get(Inits, 1),
     _ = mailbox().
+
+%% One of two entry nodes is at work and has no room, the other is idle.
+a_call_that_has_not_entered_hears_of_no_restart(_) ->
+    process_flag(trap_exit, true),
+    Template = coop_flow:graph([gate(erlang, a), pass(erlang, b)], []),
+    {ok, Coop} = coop:start_link(Template, (opts())#{window => 1, receiver => none}),
+    relay(Coop, [{sleep, self()}]),
+    receive {sleeping, _} -> ok after ?LIMIT -> ct:fail(not_sleeping) end,
+    relay(Coop, [1]),
+    {_, Called} = spawn_monitor(fun() -> exit(coop:call(Coop, 2, ?LIMIT)) end),
+    eventually(at_the_head, fun() ->
+        #{in := In, queue := Queue} = coop:info(Coop),
+        In + Queue =:= 3
+    end),
+    exit(pid(Coop, a), kill),
+    {ok, 2} = down(Called),
+    #{restarts := 1} = coop:info(Coop),
+    stop(Coop),
+    _ = mailbox().
+
+%% It was the first of 21, and knows of all that had reached it.
+a_crash_says_how_many_data_waited_behind_it(_) ->
+    logged(fun() ->
+        Coop = start([coop:task(a, fun act/2, #{})], #{restart => none, window => 100}),
+        Node = pid(Coop, a),
+        ok = sys:suspend(Node),
+        relay(Coop, [{exit, boom} | lists:seq(1, 20)]),
+        eventually(there, fun() ->
+            maps:get(queue, coop_process:ask(Node, info, ?LIMIT)) =:= 21
+        end),
+        ok = sys:resume(Node),
+        receive
+            {terminated, #{head := Coop, data := Data}} -> {at_least, 21} = Data
+        after ?LIMIT -> ct:fail(nothing_said)
+        end
+    end),
+    _ = mailbox().
+
+what_was_lost_counts_though_the_next_body_fails(_) ->
+    Inits = counters:new(1, []),
+    Init = fun() ->
+        counters:add(Inits, 1, 1),
+        counters:get(Inits, 1) =/= 2 orelse exit(no_luck)
+    end,
+    Coop = start([gate(native, a), coop:task(b, fun act/2, #{init => Init})], #{}),
+    relay(Coop, [{sleep, self()}, 1]),
+    Pid = receive {sleeping, P} -> P after ?LIMIT -> ct:fail(not_sleeping) end,
+    exit(Pid, kill),
+    restarted(Coop, 1),
+    {[1], [{coop_dead_letter, Coop, a, {sleep, _}, killed}]} = all_out(Coop),
+    3 = counters:get(Inits, 1),
+    #{losses := #{lost := 0, dead_lettered := 1}} = coop:info(Coop),
+    stop(Coop).

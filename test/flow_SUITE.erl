@@ -32,6 +32,7 @@ groups() ->
         drop_oldest_counts_bytes_too,
         one_large_datum_is_never_too_much,
         marks_that_nobody_could_have_sent_are_dropped,
+        who_attaches_without_end_gets_a_few_edges,
         a_call_whose_datum_is_dropped_hears_of_it,
         sojourn_drops_what_has_waited,
         results_come_in_batches_in_order,
@@ -399,6 +400,16 @@ marks_that_nobody_could_have_sent_are_dropped(Config) ->
             {'$coop'}
         ]
     ],
+    ok = coop:relay_data(Coop, 1),
+    ok = coop:flush(Coop, ?LIMIT),
+    [1] = mailbox(),
+    stop(Coop).
+
+who_attaches_without_end_gets_a_few_edges(Config) ->
+    Coop = start(Config, #{}),
+    [Coop ! {'$coop', attach, self(), I, relay} || I <- lists:seq(1, 200)],
+    _ = coop:info(Coop),
+    4 = length([Edge || {'$coop', attached, _, Edge, _, _} <- mailbox()]),
     ok = coop:relay_data(Coop, 1),
     ok = coop:flush(Coop, ?LIMIT),
     [1] = mailbox(),

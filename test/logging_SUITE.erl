@@ -92,6 +92,9 @@ a_task_that_throws_has_both_reports(_) ->
     has(Crash, "initial call: talks:talk/1"),
     has(Crash, "exception error: {cpp_exception,"),
     has(Crash, "too bad"),
+    {error, _, Terminated} = event(),
+    has(Terminated, "{coop,terminated}"),
+    has(Terminated, "data: {at_least,1}"),
     receive
         {'EXIT', Head, Reason} ->
             {{cpp_exception, <<"std::runtime_error">>, <<"too bad">>}, _} = Reason

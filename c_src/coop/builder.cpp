@@ -29,10 +29,10 @@ void builder::begin(node::process& maker, const pid& parent) {
   if (spec_.name != atom())
     if (const auto taken = home_.whereis(spec_.name))
       return fail(term::tuple({atom("already_started"), taken->pid()}));
-  switch_ = home_.spawn<kill_switch>();
+  switch_ = home_.spawn<kill_switch>(spec_.restart);
   watch(maker, *switch_, atom("kill_switch"));
   places_.resize(spec_.nodes.size());
-  switch_->take_care_of(spawn_members());
+  switch_->adopt(spawn_members());
   switch_->set_parent(parent);
   switch_->set_origin(
       {term::tuple({atom("coop_kill_switch"), atom("init"), term::integer(1)}),
@@ -45,15 +45,13 @@ void builder::begin(node::process& maker, const pid& parent) {
 
 builder::node_ptr builder::spawn_node(std::size_t i) {
   const auto& n = spec_.nodes[i];
-  auto here = home_.spawn<coop_node>(n, limits_);
+  auto here = home_.spawn<coop_node>(
+      n, limits_, switch_, spec_.restart.has_value(), n.used_by.has_value());
   here->set_origin({term::tuple({n.plugin_name, n.task_name, term::integer(2)}),
                     {switch_->pid(), parent_}});
   here->set_parent(switch_->pid());
   if (group_leader_ != home_.default_leader())
     here->receive_leader(group_leader_);
-  here->join(switch_, n.used_by.has_value());
-  if (spec_.restart)
-    here->keep_lane();
   return here;
 }
 
@@ -184,10 +182,10 @@ void builder::fail(const term& reason) {
 
 pid builder::start(std::shared_ptr<builder> self, const pid& parent) {
   switches_ = {switch_->pid()};
-  if (spec_.restart || has_workers())
-    switch_->keep(std::move(self));
-  connect(head_->pid(), parent);
-  return head_->pid();
+  const pid head_pid = head_->pid();
+  connect(head_pid, parent);
+  switch_->take_over(std::move(self));
+  return head_pid;
 }
 
 term builder::prepared(std::shared_ptr<builder> self, const pid& other_switch) {
@@ -195,14 +193,15 @@ term builder::prepared(std::shared_ptr<builder> self, const pid& other_switch) {
   for (std::size_t i = 0; i < places_.size(); ++i)
     if (places_[i].here)
       nodes.push_back(term::tuple({spec_.nodes[i].name, places_[i].p}));
-  switch_->keep(std::move(self));
   switch_->link(other_switch);
   leader_ = other_switch;
-  return term::map(
+  const term all = term::map(
       {{atom("switch"), switch_->pid()},
        {atom("head"), head_ ? term(head_->pid()) : term(atom("undefined"))},
        {atom("nodes"), term::list(nodes)},
        {atom("workers"), workers_here()}});
+  switch_->take_over(std::move(self));
+  return all;
 }
 
 term builder::workers_here() const {
@@ -239,8 +238,10 @@ term builder::wire(const term& pids, const term& parent) {
   }
   const auto held =
       pids.get("held") ? pids.get("held")->as_list() : std::nullopt;
-  const auto after = pids.get("restarted").value_or(term()).elements();
-  if (!held || after.size() != 3)
+  const auto after = pids.get("restarted").value_or(term());
+  const auto losses_then =
+      after.arity() == 2 ? losses::read(after.element(1)) : std::nullopt;
+  if (!held || !losses_then)
     return bad("held");
   const auto count = [](const term& n) {
     return static_cast<std::uint64_t>(n.as_integer().value_or(0));
@@ -252,7 +253,7 @@ term builder::wire(const term& pids, const term& parent) {
     carried_[static_cast<std::uint32_t>(count(pair[0]))] = count(pair[1]);
   }
   connect_nodes(*head_pid);
-  connect_head(restart{after[0], {count(after[1]), count(after[2])}, named()});
+  connect_head(restart{after.element(0), *losses_then, named()});
   return ok;
 }
 
@@ -377,6 +378,18 @@ worker_pool builder::pool_of(std::size_t router, std::size_t worker) const {
 
 // ---- Once more ------------------------------------------------------------
 
+co_op builder::about() const {
+  return {head_, spec_.name, is_led() ? std::optional(leader_) : std::nullopt};
+}
+
+std::uint64_t builder::waiting() const noexcept {
+  std::uint64_t n = 0;
+  for (const auto& lane : waiting_)
+    for (const node::message* m = lane.front(); m != nullptr; m = m->next)
+      ++n;
+  return n;
+}
+
 bool builder::stop_entry() {
   if (head_)
     head_->stop_entry();
@@ -398,6 +411,7 @@ void builder::begin_again(kill_switch& maker) {
   waiting_.resize(places_.size());
   for (std::size_t i = 0; i < places_.size(); ++i)
     if (auto& here = places_[i].here) {
+      maker.count_delivered(here->delivered());
       waiting_[i].append(here->leave_behind());
       here = nullptr;
     }
@@ -412,18 +426,13 @@ void builder::begin_again(kill_switch& maker) {
 }
 
 term builder::rebuilt(losses l) const {
-  const auto count = [](std::uint64_t n) {
-    return term::integer(static_cast<std::int64_t>(n));
-  };
   std::vector<term> nodes;
   for (std::size_t i = 0; i < places_.size(); ++i)
     if (places_[i].here)
       nodes.push_back(term::tuple({spec_.nodes[i].name, places_[i].p}));
-  return term::tuple(
-      {ok, term::map({{atom("nodes"), term::list(nodes)},
-                      {atom("held"), list_of(carried_)},
-                      {atom("lost"), count(l.lost)},
-                      {atom("dead_lettered"), count(l.dead_lettered)}})});
+  return term::tuple({ok, term::map({{atom("nodes"), term::list(nodes)},
+                                     {atom("held"), list_of(carried_)},
+                                     {atom("losses"), l.write()}})});
 }
 
 void builder::connect_again(const term& reason, losses l) {
@@ -463,24 +472,13 @@ void builder::connect(const pid& head_pid, const pid& parent) {
   head_pid_ = head_pid;
   is_connected_ = true;
   connect_nodes(head_pid);
-  if (spec_.restart)
-    switch_->limit_restarts(*spec_.restart);
   if (!head_) {
     home_.send(dist::link{switch_->pid(), head_pid});
     switch_->receive_link(head_pid);
     links_.clear();
     return;
   }
-  std::vector<term> edges;
-  for (const auto& [from, to] : spec_.edges)
-    edges.push_back(
-        term::tuple({spec_.nodes[from].name, spec_.nodes[to].name}));
-  head_->set_nodes(named(), term::list(edges));
   head_->set_switches(switches_);
-  if (spec_.receiver.what == receiver_spec::kind::demand)
-    head_->set_demand(spec_.receiver.to);
-  if (spec_.restart)
-    head_->set_body(switch_);
   // The switch in this home needs no signal to be linked.
   head_->receive_link(switch_->pid());
   switch_->receive_link(head_pid);
@@ -491,6 +489,21 @@ void builder::connect(const pid& head_pid, const pid& parent) {
   head_->set_parent(parent);
   head_->link(parent);
   connect_head(std::nullopt);
+}
+
+std::unique_ptr<founding> builder::what_the_head_needs() const {
+  auto f = std::make_unique<founding>();
+  f->nodes = named();
+  std::vector<term> edges;
+  for (const auto& [from, to] : spec_.edges)
+    edges.push_back(
+        term::tuple({spec_.nodes[from].name, spec_.nodes[to].name}));
+  f->edges = term::list(edges);
+  if (spec_.receiver.what == receiver_spec::kind::demand)
+    f->demand_of = spec_.receiver.to;
+  if (spec_.restart)
+    f->body = switch_;
+  return f;
 }
 
 std::vector<std::pair<atom, pid>> builder::named() const {
@@ -527,9 +540,12 @@ void builder::connect_head(std::optional<restart> after) {
       e.to = places_[entries[k]].p;
       w->out.push_back(std::move(e));
     }
-    if (!after && spec_.how.how != dataflow::method::broadcast)
-      w->how = std::make_unique<dispatch>(spec_.how, w->out, head_->number(),
-                                          entries.size() / spec_.instances);
+    if (!after) {
+      w->first = what_the_head_needs();
+      if (spec_.how.how != dataflow::method::broadcast)
+        w->how = std::make_unique<dispatch>(spec_.how, w->out, head_->number(),
+                                            entries.size() / spec_.instances);
+    }
     w->after = std::move(after);
     head_->wire(std::move(w));
   }

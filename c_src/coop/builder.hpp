@@ -41,6 +41,8 @@ public:
   std::vector<term> more_workers(std::shared_ptr<builder> self,
                                  const pid& router, std::uint32_t edge);
 
+  // Both leave it to the kill switch, and the caller may not touch it again.
+  //
   // The co-op is all here: wires it, links the head to `parent`.
   pid start(std::shared_ptr<builder> self, const pid& parent);
   // The part of a mixed co-op: the reply to {prepare, Spec}. Its kill switch
@@ -54,6 +56,9 @@ public:
   // Whether the VM's kill switch says when.
   bool is_led() const { return spec_.has_vm(); }
   const pid& leader() const noexcept { return leader_; }
+  co_op about() const;
+  // How many data wait here, between two bodies.
+  std::uint64_t waiting() const noexcept;
   // False if the head is not here.
   bool stop_entry();
   // What the nodes have sent to the VM: the reply to {fall, Reason}.
@@ -92,6 +97,7 @@ private:
   std::optional<term> read_pids(const term& pids);
   term workers_here() const;
   void connect_head(std::optional<restart> after);
+  std::unique_ptr<founding> what_the_head_needs() const;
   std::vector<std::pair<atom, pid>> named() const;
   std::unique_ptr<wiring> base_wiring(const pid& head_pid) const;
   boost::intrusive_ptr<local_link> link_between(std::uint32_t number,

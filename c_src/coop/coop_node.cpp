@@ -16,12 +16,16 @@
 namespace esp::coop {
 
 coop_node::coop_node(node::node& home, std::uint64_t number, const node_spec& s,
-                     queue_limits limits)
-    : member(home, number, s.name, limits),
+                     queue_limits limits, kill_switch_ptr k, bool is_kept,
+                     bool is_late)
+    : member(home, number, s.name, limits, std::move(k), is_late),
       task_(s.task),
       plugin_name_(s.plugin_name),
       task_name_(s.task_name),
-      stack_(s.stack) {}
+      stack_(s.stack) {
+  if (is_kept)
+    keep_lane();
+}
 
 template <class F>
 std::optional<term> coop_node::guarded(const term& datum, F&& f) {
@@ -95,12 +99,11 @@ result<esp::pid> coop_node::start_node(std::string_view name,
   s.plugin_name = plugin_name_;
   s.task_name = atom(task);
   s.stack = s.task.entry->options.stack;
-  const auto node = home().spawn<coop_node>(s, limits());
+  const auto node = home().spawn<coop_node>(s, limits(), switch_, false, true);
   node->set_origin({term::tuple({plugin_name_, s.task_name, term::integer(2)}),
                     {switch_->pid(), pid()}});
   node->set_parent(switch_->pid());
   node->receive_leader(leader());
-  node->join(switch_, true);
   if (!switch_->adopt(node)) {
     node->withdraw();
     check_exit();

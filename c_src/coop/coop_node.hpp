@@ -15,7 +15,7 @@ namespace esp::coop {
 class coop_node final : public member {
 public:
   coop_node(node::node& home, std::uint64_t number, const node_spec& s,
-            queue_limits limits);
+            queue_limits limits, kill_switch_ptr k, bool is_kept, bool is_late);
 
   // Makes the task's state on this process's fiber, then calls `done` there
   // with the Reason of a failure. Once, before anything else.

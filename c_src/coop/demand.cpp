@@ -25,6 +25,7 @@ std::vector<demand::grant> demand::serve() {
       if (!is_lost_) {
         now.units = std::min(left.units, share);
         asked_ -= now.units;
+        granted_ += now.units;
       }
       left.units -= now.units;
       if (left.units > 0)

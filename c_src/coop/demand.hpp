@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <limits>
+#include <utility>
 #include <vector>
 
 namespace esp::coop {
@@ -30,8 +31,13 @@ public:
   // A node of the last tier has so many more ready.
   void want(const pid& node, std::uint32_t edge, std::uint64_t n);
 
-  // Its nodes are others now.
-  void forget() noexcept { wants_.clear(); }
+  // Its nodes are others now: what those had ready has gone with them, and what
+  // they were granted beyond those `delivered` (modulo 2^32, as a VM counts) is
+  // asked for again.
+  void again(std::uint64_t delivered) noexcept {
+    wants_.clear();
+    ask((std::exchange(granted_, 0) - delivered) & 0xFFFFFFFF);
+  }
 
   // What may be sent now: as many as a node has ready, at most. Those that want
   // share what was asked for, in turn.
@@ -41,7 +47,7 @@ public:
   term describe() const;
 
 private:
-  std::uint64_t asked_ = 0;
+  std::uint64_t asked_ = 0, granted_ = 0; // the latter to the nodes there are
   bool is_lost_ = false;
   std::deque<grant> wants_;
 };

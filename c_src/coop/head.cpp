@@ -2,6 +2,7 @@
 
 #include "esp/process.hpp"
 
+#include "base/log.hpp"
 #include "coop/kill_switch.hpp"
 #include "coop/own_messages.hpp"
 
@@ -15,6 +16,8 @@ namespace {
 // What a relaying VM may have on its way to one head (design, section 6).
 constexpr std::uint64_t relay_bytes = 256u << 10;
 constexpr std::uint64_t priority_bytes = 64u << 10;
+// Of one sender. A VM that relays has two.
+constexpr unsigned max_edges = 4;
 
 node::message_ptr to_self(const term& t) {
   return std::make_unique<node::message>(node::what::exit, datum::of(term(t)));
@@ -24,7 +27,7 @@ node::message_ptr to_self(const term& t) {
 
 head::head(node::node& home, std::uint64_t number, queue_limits limits,
            const spec& s)
-    : member(home, number, atom("head"), limits),
+    : member(home, number, atom("head"), limits, nullptr),
       overload_(s.overload, limits.data, limits.bytes),
       instances_(s.instances),
       method_(s.method) {
@@ -37,17 +40,12 @@ void head::set_switches(std::vector<esp::pid> switches) {
   switches_ = std::move(switches);
 }
 
-void head::set_nodes(std::vector<std::pair<atom, esp::pid>> nodes, term edges) {
-  nodes_ = std::move(nodes);
-  edges_ = std::move(edges);
-}
-
-void head::set_body(kill_switch_ptr body) {
-  body_ = std::move(body);
-}
-
-void head::set_demand(const esp::pid& of) {
-  demand_.emplace(monitor(of, of.node), demand());
+void head::founded(founding&& f) {
+  nodes_ = std::move(f.nodes);
+  edges_ = std::move(f.edges);
+  body_ = std::move(f.body);
+  if (f.demand_of)
+    demand_.emplace(monitor(*f.demand_of, f.demand_of->node), demand());
 }
 
 // Toward exit signals it is a gen_server that does not trap: any abnormal
@@ -191,7 +189,7 @@ void head::rewired(const restart& r) {
   losses_ += r.of_data;
   nodes_ = r.nodes;
   if (demand_)
-    demand_->second.forget(); // what those had ready has gone with them
+    demand_->second.again(r.of_data.delivered);
   for (const auto& [caller, marks] : std::exchange(flushes_, {}))
     if (const auto to = caller.element(0).as_pid())
       home().send_message(pid(), *to,
@@ -245,7 +243,7 @@ void head::switch_gone(const esp::pid& from, const term& reason) {
     gone = std::erase(switches_, from);
   }
   begin_end(reason);
-  if (gone > 0 && switches_.empty() && ending_)
+  if (gone > 0 && switches().empty() && ending_)
     finish(*ending_);
 }
 
@@ -254,10 +252,16 @@ void head::begin_end(const term& reason) {
     return;
   ending_ = reason;
   set_suspended(true); // what has not entered does not enter any more
-  for (const auto& s : switches_)
+  const auto all = switches();
+  for (const auto& s : all)
     home().send(dist::exit2{pid(), s, reason, std::nullopt, false});
-  if (switches_.empty())
+  if (all.empty())
     finish(reason);
+}
+
+std::vector<esp::pid> head::switches() const {
+  const std::lock_guard guard(switches_lock_);
+  return switches_;
 }
 
 // ---- Overload ---------------------------------------------------------------
@@ -324,6 +328,14 @@ void head::attach(const term& request) {
   const auto edge = e[3].as_integer();
   if (!who || !edge || *edge < 0 || *edge > 0xFFFFFFFF)
     return;
+  const auto [at, is_new] = attached_.try_emplace(*who);
+  if (at->second == max_edges) {
+    static base::log_limiter limiter;
+    return limiter.log(base::log_level::warning, term(*who).to_string()
+                                                     + " attaches too often to "
+                                                     + term(pid()).to_string());
+  }
+  ++at->second;
   in_edge in;
   in.number = next_edge_++;
   in.sender_number = static_cast<std::uint32_t>(*edge);
@@ -331,8 +343,8 @@ void head::attach(const term& request) {
   in.window = e[4].is_atom("relay")      ? relay_bytes
               : e[4].is_atom("priority") ? priority_bytes
                                          : window();
-  if (attached_.try_emplace(*who).second)
-    attached_[*who] = monitor(*who, who->node);
+  if (is_new)
+    (void)monitor(*who, who->node);
   home().send_message(
       pid(), *who,
       own::attached(in.sender_number, in.number, in.window, overload_.rule()));
@@ -359,15 +371,15 @@ std::vector<std::pair<term, term>> head::more_info() {
   const auto count = [](std::uint64_t n) {
     return term::integer(static_cast<std::int64_t>(n));
   };
-  std::vector<term> nodes, switches;
+  std::vector<term> nodes, kill_switches;
   for (const auto& [name, p] : nodes_)
     nodes.push_back(term::tuple({name, p}));
-  for (const auto& s : switches_)
-    switches.emplace_back(s);
+  for (const auto& s : switches())
+    kill_switches.emplace_back(s);
   std::vector<std::pair<term, term>> all{
       {atom("nodes"), term::list(nodes)},
       {atom("edges"), edges_},
-      {atom("switches"), term::list(switches)},
+      {atom("switches"), term::list(kill_switches)},
       {atom("instances"), count(instances_)},
       {atom("dataflow"), method_},
       {atom("home"), home().name()},
@@ -375,9 +387,7 @@ std::vector<std::pair<term, term>> head::more_info() {
       {atom("overloaded"), count(overloaded_)},
       {atom("relays"), count(attached_.size())},
       {atom("restarts"), count(restarts_)},
-      {atom("losses"),
-       term::map({{atom("lost"), count(losses_.lost)},
-                  {atom("dead_lettered"), count(losses_.dead_lettered)}})}};
+      {atom("losses"), losses_.describe()}};
   if (demand_)
     all.emplace_back(atom("demand"), demand_->second.describe());
   return all;

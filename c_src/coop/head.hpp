@@ -19,22 +19,17 @@ public:
   head(node::node& home, std::uint64_t number, queue_limits limits,
        const spec& s);
 
-  // Before it can hear of anything.
+  // Before they are linked to it.
   void set_switches(std::vector<esp::pid> switches);
-  // The receiver is {demand, Pid}.
-  void set_demand(const esp::pid& of);
-  // Of a co-op whose body is restarted: who is told once nothing more enters.
-  void set_body(kill_switch_ptr body);
   // From the body: takes no data until it is wired again.
   void stop_entry();
-  // The template's nodes, and its edges as [{From, To}].
-  void set_nodes(std::vector<std::pair<atom, esp::pid>> nodes, term edges);
 
 protected:
   bool take(datum& d) override;
   void handle_data(node::message_ptr m) override;
   void arrived(node::message& first) override;
   void barrier_enters(const term& caller) override;
+  void founded(founding&& f) override;
   void rewired(const restart& r) override;
   void ended(const term& reason) override;
   bool can_take_data() override;
@@ -60,14 +55,15 @@ private:
   void tell_relays();
   void begin_end(const term& reason);
   void waits_no_more(const term& message);
+  std::vector<esp::pid> switches() const;
   void switch_gone(const esp::pid& which, const term& reason);
 
   overload overload_;
   std::uint64_t overloaded_ = 0; // data that the policy has turned away
   std::optional<std::pair<ref, demand>> demand_; // and the monitor of who asks
-  // Those that live. Exit signals ask on their own thread; this process alone
-  // writes, once it runs.
-  spinlock switches_lock_;
+  // Those that live. Exit signals ask on their own thread, and who makes the
+  // co-op writes when the name may be known already.
+  mutable spinlock switches_lock_;
   std::vector<esp::pid> switches_;
   std::vector<std::pair<atom, esp::pid>> nodes_;
   term edges_;
@@ -80,7 +76,7 @@ private:
 
   std::optional<term> ending_;
   std::uint32_t next_edge_ = 1'000'000; // above any template's numbers
-  std::unordered_map<esp::pid, ref> attached_;
+  std::unordered_map<esp::pid, unsigned> attached_; // edges of each
 
   // Of a body that is restarted: what is in it that somebody waits for.
   kill_switch_ptr body_;

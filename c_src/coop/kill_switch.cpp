@@ -1,24 +1,32 @@
 #include "coop/kill_switch.hpp"
 
+#include "esp/process.hpp"
+
 #include "base/log.hpp"
 #include "coop/builder.hpp"
 #include "coop/own_messages.hpp"
 #include "node/spawned.hpp"
+#include "otp/logging.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 namespace esp::coop {
 
 namespace {
 
 // Messages to itself: a member's end, that it is at rest or was given up, the
-// head's stop, an exit signal; that there is a late node, and its end.
+// head's stop, an exit signal, that its members or the builder are there; that
+// there is a late node, and its end.
 const atom member_down("member_down"), rests("rests"), abandoned("abandoned"),
     head_stopped("head_stopped"), ending("ending"), adopted("adopted"),
+    handed_over("handed_over"), late_adopted("late_adopted"),
     late_down("late_down");
 
-// Numbers of edges that are made late, beyond those of a template; those of a VM
-// are above.
+constexpr std::size_t max_reason = 8u << 10; // bytes of it in a log event
+
+// Numbers of edges that are made late, beyond those of a template; those of a
+// VM are above.
 constexpr std::uint32_t first_late_edge = 1'000'000, first_started = 1u << 30;
 
 node::message_ptr to_self(atom tag, const term& reason) {
@@ -28,19 +36,40 @@ node::message_ptr to_self(atom tag, const term& reason) {
 
 } // namespace
 
+void kill_switch::adopt(std::vector<member_ptr> members) {
+  {
+    const std::lock_guard guard(inbox_);
+    if (!is_over_)
+      adopted_ = std::exchange(members, {});
+  }
+  for (const auto& m : members)
+    m->let_go(); // its maker ends it
+  push(to_self(adopted, term()), node::lane::control);
+}
+
 void kill_switch::take_care_of(std::vector<member_ptr> members) {
   members_ = std::move(members);
-  alive_ = in_task_ = members_.size();
+  alive_ = in_task_ = static_cast<std::int64_t>(members_.size());
+}
+
+void kill_switch::take_over(std::shared_ptr<builder> b) {
+  {
+    const std::lock_guard guard(inbox_);
+    if (is_over_)
+      return; // nobody would let go of it
+    handed_over_ = std::move(b);
+  }
+  push(to_self(handed_over, term()), node::lane::control);
 }
 
 bool kill_switch::adopt(member_ptr late) {
   {
-    const std::lock_guard guard(adopted_lock_);
+    const std::lock_guard guard(inbox_);
     if (is_over_)
       return false;
-    adopted_.push_back(std::move(late));
+    late_adopted_.push_back(std::move(late));
   }
-  push(to_self(adopted, term()), node::lane::control);
+  push(to_self(late_adopted, term()), node::lane::control);
   return true;
 }
 
@@ -116,19 +145,50 @@ void kill_switch::about_workers(const term& word,
 void kill_switch::heard(const term& what, const term& reason) {
   if (what == ending)
     return begin_end(reason);
-  if (what == adopted)
+  if (what == late_adopted)
     return take_in_late();
   if (what == late_down) {
     take_in_late();
     const auto which = reason.element(0).as_integer().value_or(0);
-    late_.erase(static_cast<std::uint64_t>(which));
-    if (ending_)
+    const auto gone = late_.extract(static_cast<std::uint64_t>(which));
+    if (reason.arity() == 1)
       return check_gone();
-    return reason.arity() == 2 ? fell(reason.element(1)) : void();
+    if (gone)
+      inside_late_ += gone.mapped()->inside();
+    return ending_ ? check_gone() : fell(reason.element(1));
+  }
+  if (what == adopted) {
+    {
+      const std::lock_guard guard(inbox_);
+      members_ = std::move(adopted_);
+    }
+    alive_ += static_cast<std::int64_t>(members_.size());
+    in_task_ += static_cast<std::int64_t>(members_.size());
+    if (ending_)
+      for (const auto& m : members_)
+        m->end(*ending_);
+    return check_gone();
+  }
+  if (what == handed_over) {
+    {
+      const std::lock_guard guard(inbox_);
+      builder_ = std::move(handed_over_);
+    }
+    of_ = builder_->about();
+    for (const auto& [router, edge] : std::exchange(early_orders_, {}))
+      supply(router, edge);
+    if (!limit_ && !builder_->is_led() && !builder_->has_workers())
+      builder_.reset();
+    else if (const auto early = std::exchange(early_, std::nullopt))
+      fell(*early);
+    return;
   }
   if (what == member_down) {
     --alive_;
-    return ending_ ? check_gone() : fell(reason);
+    if (ending_)
+      return check_gone();
+    fell(reason);
+    return check_fallen();
   }
   if (what == head_stopped)
     head_runs_ = false;
@@ -164,8 +224,7 @@ void kill_switch::request(const term& from, const term& what) {
     home().reply(pid(), from,
                  term::map({{atom("role"), atom("kill_switch")},
                             {atom("name"), atom("kill_switch")},
-                            {atom("nodes"),
-                             term::integer(static_cast<std::int64_t>(alive_))},
+                            {atom("nodes"), term::integer(alive_)},
                             {atom("status"),
                              atom(is_suspended() ? "suspended" : "running")}}));
   } else {
@@ -188,26 +247,62 @@ void kill_switch::begin_end(const term& reason) {
 }
 
 void kill_switch::check_gone() {
-  if (ending_ && alive_ == 0 && late_.empty())
-    finish(*ending_);
+  if (!ending_ || alive_ != 0 || !late_.empty())
+    return;
+  report();
+  finish(*ending_);
+}
+
+// How many data go with the co-op, at least: what is on its way, nobody counts.
+// Of a mixed co-op the VM's kill switch says it, which waits for this one's
+// end.
+void kill_switch::report() {
+  if (!of_ || node::is_orderly(*ending_))
+    return;
+  std::uint64_t n = lost_.load(std::memory_order_relaxed);
+  if (builder_)
+    n += builder_->waiting();
+  if (of_->head)
+    n += of_->head->inside();
+  n += inside_late_;
+  for (const auto& m : members_)
+    n += m->inside();
+  if (of_->leader)
+    return home().send_message(pid(), *of_->leader, own::inside(pid(), n));
+  const term data = term::tuple(
+      {atom("at_least"), term::integer(static_cast<std::int64_t>(n))});
+  home().on_log(
+      this, level::error,
+      term::map(
+          {{atom("label"), term::tuple({atom("coop"), atom("terminated")})},
+           {atom("name"), of_->name == atom() ? atom("undefined") : of_->name},
+           {atom("head"), of_->head->pid()},
+           {atom("reason"), otp::cut(*ending_, max_reason)},
+           {atom("data"), data}}),
+      {});
 }
 
 // Killed outright, it still takes its members along.
 void kill_switch::ended(const term& reason) {
+  std::shared_ptr<builder> unseen;
+  {
+    const std::lock_guard guard(inbox_);
+    is_over_ = true;
+    unseen = std::move(handed_over_);
+    std::move(adopted_.begin(), adopted_.end(), std::back_inserter(members_));
+    adopted_.clear();
+  }
   for (const auto& m : members_) {
     m->end(reason);
     m->let_go();
   }
   members_.clear();
-  {
-    const std::lock_guard guard(adopted_lock_);
-    is_over_ = true;
-  }
   take_in_late();
   for (const auto& [number, m] : late_)
     m->end(reason);
   late_.clear();
   builder_.reset();
+  of_.reset();
 }
 
 // ---- Late nodes -------------------------------------------------------------
@@ -215,8 +310,8 @@ void kill_switch::ended(const term& reason) {
 void kill_switch::take_in_late() {
   std::vector<member_ptr> came;
   {
-    const std::lock_guard guard(adopted_lock_);
-    came.swap(adopted_);
+    const std::lock_guard guard(inbox_);
+    came.swap(late_adopted_);
   }
   for (auto& m : came) {
     if (ending_)
@@ -228,6 +323,8 @@ void kill_switch::take_in_late() {
 
 // As many workers as its router gets at a time.
 void kill_switch::supply(const esp::pid& router, std::uint32_t edge) {
+  if (!builder_ && !of_) // it comes
+    return early_orders_.emplace_back(router, edge), void();
   std::vector<term> workers;
   try {
     if (builder_ && !ending_)
@@ -243,10 +340,14 @@ void kill_switch::supply(const esp::pid& router, std::uint32_t edge) {
 
 // One node has ended, or could not be made: so must the others.
 void kill_switch::fell(const term& reason) {
-  if (!limit_)
+  if (!limit_ || ending_)
     return begin_end(reason);
   if (phase_ == phase::falling || phase_ == phase::fallen)
     return;
+  if (!builder_) { // still with who makes the co-op
+    early_ = reason;
+    return;
+  }
   if (builder_->is_led())
     home().send_message(pid(), builder_->leader(), own::fell(pid(), reason));
   else if (!may_restart())
@@ -267,8 +368,11 @@ void kill_switch::fall(const term& reason) {
   check_fallen();
 }
 
+// A member that another thread has killed can come to rest before that thread
+// gets to say that it is down: what is still to be said of this body would be
+// taken for the next one's.
 void kill_switch::check_fallen() {
-  if (phase_ != phase::falling || in_task_ > 0 || head_runs_)
+  if (phase_ != phase::falling || in_task_ != 0 || alive_ != 0 || head_runs_)
     return;
   phase_ = phase::fallen;
   if (rebuild_) // it fell again on the way
@@ -320,7 +424,8 @@ bool kill_switch::may_restart() {
 }
 
 losses kill_switch::take_losses() noexcept {
-  return {lost_.exchange(0), dead_lettered_.exchange(0)};
+  return {lost_.exchange(0), dead_lettered_.exchange(0),
+          std::exchange(delivered_, 0)};
 }
 
 void kill_switch::handle_data(node::message_ptr m) {
@@ -342,9 +447,8 @@ otp::answer kill_switch::state() {
   std::vector<term> nodes;
   for (const auto& m : members_)
     nodes.push_back(term::tuple({m->name_in_template(), m->pid()}));
-  return term::map(
-      {{atom("nodes"), term::list(nodes)},
-       {atom("alive"), term::integer(static_cast<std::int64_t>(alive_))}});
+  return term::map({{atom("nodes"), term::list(nodes)},
+                    {atom("alive"), term::integer(alive_)}});
 }
 
 atom kill_switch::module() const {

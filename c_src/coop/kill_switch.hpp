@@ -26,18 +26,29 @@ namespace esp::coop {
 
 class builder;
 
+// What a kill switch says of its co-op at the end.
+struct co_op {
+  member_ptr head;                // null: on the VM
+  atom name;                      // '' if it has none
+  std::optional<esp::pid> leader; // the VM's kill switch, which says it then
+};
+
 // Nodes that are made late (late.hpp) come to it while it runs, and go, if
 // their end is an orderly one.
 class kill_switch final : public otp::special_process {
 public:
-  using special_process::special_process;
+  kill_switch(node::node& home, std::uint64_t number,
+              std::optional<restart_limit> limit)
+      : special_process(home, number), limit_(limit) {}
 
-  // Before it can hear of anything.
+  // From the process that makes the co-op; some may have ended already.
+  void adopt(std::vector<member_ptr> members);
+  // The same on its own fiber.
   void take_care_of(std::vector<member_ptr> members);
-  // The half-built co-op that a {wire, ...} is about, or one whose body may be
-  // made again.
-  void keep(std::shared_ptr<builder> b) { builder_ = std::move(b); }
-  void limit_restarts(restart_limit l) { limit_ = l; }
+  // From the process that makes the co-op and is done with the builder: nobody
+  // else touches that from here on. What a {wire, ...} is about, or a body that
+  // may be made again.
+  void take_over(std::shared_ptr<builder> b);
 
   // A late node, which has not run yet. From any thread; false: the co-op is
   // gone.
@@ -53,6 +64,8 @@ public:
   void member_rests(bool is_given_up) noexcept;
   // ... of what it had in hand.
   void lost_datum(bool is_dead_lettered) noexcept;
+  // From the builder: what a node that is at rest has.
+  void count_delivered(std::uint64_t n) noexcept { delivered_ += n; }
   // From the head, which sends nothing more.
   void head_has_stopped();
 
@@ -73,6 +86,7 @@ protected:
 private:
   void begin_end(const term& reason);
   void check_gone();
+  void report();
 
   void heard(const term& what, const term& reason);
   void take_in_late();
@@ -94,23 +108,31 @@ private:
   enum class phase { whole, falling, fallen, rebuilding, wiring };
 
   std::vector<member_ptr> members_;
+  // Whose links have not fired, and who are not at rest; before it has been
+  // told of its members, those of them that have, below zero.
+  std::int64_t alive_ = 0, in_task_ = 0;
+  std::optional<term> ending_;       // the reason, once there is one
+  std::shared_ptr<builder> builder_; // once it has been handed over
   std::unordered_map<std::uint64_t, member_ptr> late_; // by its number
+  std::vector<std::pair<esp::pid, std::uint32_t>> early_orders_; // of workers
+  std::uint64_t inside_late_ = 0; // data that ended with them
   std::atomic<std::uint32_t> worker_edges_{0}, started_edges_{0};
-  spinlock adopted_lock_;
-  std::vector<member_ptr> adopted_; // to be taken in; under that lock
-  bool is_over_ = false;            // likewise
-  std::size_t alive_ = 0;           // whose links have not fired
-  std::size_t in_task_ = 0;         // who are not at rest
-  std::optional<term> ending_;      // the reason, once there is one
-  std::shared_ptr<builder> builder_;
 
-  std::optional<restart_limit> limit_;
+  spinlock inbox_; // guards what is below
+  std::vector<member_ptr> adopted_, late_adopted_;
+  std::shared_ptr<builder> handed_over_;
+  bool is_over_ = false;
+
+  std::optional<co_op> of_; // what it is the end of
+  const std::optional<restart_limit> limit_;
   std::deque<clock::time_point> restarts_; // within the period
   phase phase_ = phase::whole;
+  std::optional<term> early_;          // an end before it had the builder
   term reason_;                        // of the fall
   bool head_runs_ = true;              // ... or is not here
   std::optional<term> fall_, rebuild_; // From, of requests under way
   std::atomic<std::uint64_t> lost_{0}, dead_lettered_{0};
+  std::uint64_t delivered_ = 0;
 };
 
 } // namespace esp::coop

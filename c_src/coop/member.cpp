@@ -40,6 +40,13 @@ std::size_t size_of(const message& m) noexcept {
   return m.value.as<term>().bytes().size();
 }
 
+std::uint64_t count_data(const node::message_list& l) noexcept {
+  std::uint64_t n = 0;
+  for (const message* m = l.front(); m != nullptr; m = m->next)
+    n += m->kind == what::data ? 1 : 0;
+  return n;
+}
+
 message_ptr make(what kind, term value) {
   return std::make_unique<message>(kind, datum::of(std::move(value)));
 }
@@ -47,15 +54,14 @@ message_ptr make(what kind, term value) {
 } // namespace
 
 member::member(node::node& home, std::uint64_t number, atom name,
-               queue_limits limits)
-    : special_process(home, number), name_in_template_(name), limits_(limits) {}
+               queue_limits limits, kill_switch_ptr k, bool is_late)
+    : special_process(home, number),
+      switch_(std::move(k)),
+      name_in_template_(name),
+      limits_(limits),
+      is_late_(is_late) {}
 
 member::~member() = default;
-
-void member::join(kill_switch_ptr k, bool is_late) {
-  switch_ = std::move(k);
-  is_late_ = is_late;
-}
 
 // ---- Arriving, on any thread -----------------------------------------------
 
@@ -295,6 +301,8 @@ void member::take_wiring(wiring&& w) {
   if (late_)
     for (const term& t : std::exchange(late_->joining, {}))
       take_joining(t);
+  if (const auto first = std::move(wiring_.first))
+    founded(std::move(*first));
   if (const auto after = std::exchange(wiring_.after, std::nullopt))
     rewired(*after);
 }
@@ -514,7 +522,7 @@ void member::take_datum(message_ptr m) {
   if (keeps_lane())
     return take_kept_datum(std::move(m));
   env_ = std::move(m->env);
-  (void)take(m->value);
+  broke_off_ = !take(m->value);
   env_.reset();
 }
 
@@ -735,25 +743,52 @@ void member::abandon() noexcept {
   switch_->member_rests(true);
 }
 
-// What was being worked at goes where dead letters go.
+// What was being worked at goes where dead letters go, and so do results that
+// cannot go anywhere else.
 void member::bury(const term& reason) {
+  const auto one = [&](const term& t) {
+    switch_->lost_datum(
+        limits_.beyond->send(pid(), name_in_template_, t, reason));
+  };
   const auto m = std::move(hand_);
-  if (!m)
-    return;
-  switch_->lost_datum(limits_.beyond->send(pid(), name_in_template_,
-                                           m->value.to_term(), reason));
+  if (receiver_)
+    for (const term& r : receiver_->left_behind(m != nullptr))
+      one(r);
+  if (m)
+    one(m->value.to_term());
 }
 
 void member::ended(const term& reason) {
-  if (receiver_)
-    receiver_->close();
-  if (!is_given_up())
-    bury(reason);
+  if (!is_given_up()) {
+    if (receiver_)
+      receiver_->close();
+    if (keeps_lane())
+      bury(reason);
+  }
   env_.reset();
+  // Marks of a flush are no data.
+  take_over_arrivals();
+  while (take_out([](const message& m) { return m.kind != what::data; })) {
+  }
+  std::uint64_t left = broke_off_ ? 1 : 0;
+  for (auto& e : wiring_.in)
+    left += count_data(e.held);
+  if (receiver_)
+    left += receiver_->left_behind(broke_off_).size();
+  {
+    const std::lock_guard guard(inbox_);
+    left_ = left;
+  }
   if (is_orderly_)
     say_good_bye();
   late_.reset();
   drop_wiring(false);
+}
+
+std::uint64_t member::inside() const {
+  const std::lock_guard guard(inbox_);
+  return queued_data() + left_
+         + (new_wiring_ ? count_data(new_wiring_->left) : 0);
 }
 
 // The links of an edge hold both its processes; each lets go of its own, once
@@ -774,6 +809,10 @@ void member::sent(edge_counts& into) {
   for (const auto& e : (new_wiring_ ? *new_wiring_ : wiring_).out)
     if (!e.local)
       into[e.number] = e.sent;
+}
+
+std::uint64_t member::delivered() const noexcept {
+  return receiver_ ? receiver_->delivered() : 0;
 }
 
 node::message_list member::leave_behind() {

@@ -8,6 +8,7 @@
 #include "coop/edge.hpp"
 #include "coop/emitter.hpp"
 #include "coop/late.hpp"
+#include "coop/losses.hpp"
 #include "coop/receiver.hpp"
 #include "coop/spec.hpp"
 #include "otp/special_process.hpp"
@@ -23,22 +24,20 @@ namespace esp::coop {
 class kill_switch;
 using kill_switch_ptr = boost::intrusive_ptr<kill_switch>;
 
-// What has become of data that were in the hands of processes that ended.
-struct losses {
-  std::uint64_t lost = 0, dead_lettered = 0;
-
-  losses& operator+=(const losses& o) noexcept {
-    lost += o.lost;
-    dead_lettered += o.dead_lettered;
-    return *this;
-  }
-};
-
 // What the head is told of a restart of its body.
 struct restart {
   term reason;
   losses of_data;
   std::vector<std::pair<atom, esp::pid>> nodes;
+};
+
+// What a head is told once, with its first wiring.
+struct founding {
+  std::vector<std::pair<atom, esp::pid>> nodes; // of the template
+  term edges;                                   // [{From, To}]
+  std::optional<esp::pid> demand_of;            // the receiver is {demand, Pid}
+  // Of a co-op whose body is restarted: who is told once nothing more enters.
+  kill_switch_ptr body;
 };
 
 // The edges of one member, made where the co-op is made and handed over.
@@ -54,6 +53,7 @@ struct wiring {
   pid head;
   std::optional<late_origin> origin; // of a late node, whose `out` are too
   std::optional<worker_pool> pool;   // of a router by `consume`
+  std::unique_ptr<founding> first;   // for the head
   // After a restart of the body:
   node::message_list left;      // what waited at the node's predecessor
   std::optional<restart> after; // for the head
@@ -71,17 +71,15 @@ struct queue_limits {
 
 class member : public otp::special_process, public emitter {
 public:
-  member(node::node& home, std::uint64_t number, atom name,
-         queue_limits limits);
+  // `k` is whose members it is of; a late one may end with `normal`.
+  member(node::node& home, std::uint64_t number, atom name, queue_limits limits,
+         kill_switch_ptr k, bool is_late = false);
   ~member() override;
 
   atom name_in_template() const noexcept { return name_in_template_; }
 
   // From the process that makes the co-op, before data can come.
   void wire(std::unique_ptr<wiring> w);
-  // Whose members it is of, and whether it may end with `normal`. Before it
-  // runs.
-  void join(kill_switch_ptr k, bool is_late = false);
   // A datum of its own that the co-op cannot keep: counted, and sent to the
   // co-op's dead_letter; if it belongs to a coop:call/3, that one's answer is
   // {error, Reason}. From any thread.
@@ -92,8 +90,12 @@ public:
   // to another home, and what waits in its lane, in order. Or nobody wants to
   // know.
   void sent(edge_counts& into);
+  std::uint64_t delivered() const noexcept; // by demand
   node::message_list leave_behind();
   void let_go();
+  // How many data are inside: those that wait and, once it has ended, the one
+  // that it had in hand.
+  std::uint64_t inside() const;
   // Its kill switch will not wait for its task.
   void abandon() noexcept;
 
@@ -117,6 +119,7 @@ protected:
   virtual void flush_task() {}
   // A head's: a barrier is about to enter the body.
   virtual void barrier_enters(const term& caller) { (void)caller; }
+  virtual void founded(founding&& f) { (void)f; }
   virtual void rewired(const restart& r) { (void)r; }
 
   const node::envelope_ptr& env() const noexcept { return env_; }
@@ -163,7 +166,7 @@ protected:
   // Takes no data until it is wired again.
   void unwire() noexcept { is_wired_ = false; }
 
-  kill_switch_ptr switch_;
+  const kill_switch_ptr switch_; // null: a head
 
 private:
   friend class receiver;
@@ -216,18 +219,21 @@ private:
   node::message_ptr hand_; // being worked at, if the lane is kept
   std::unique_ptr<late_part> late_;
   bool is_wired_ = false;
-  bool is_late_ = false;
+  const bool is_late_;
   std::atomic<bool> is_orderly_{false}; // its end, which nobody minds
   std::uint32_t held_ = 0;              // in edges a barrier has come on
   std::uint64_t in_ = 0, out_ = 0;
   std::atomic<std::uint64_t> dropped_{0}, dead_lettered_{0}; // of the dropped
 
-  spinlock inbox_; // guards what is below
+  bool broke_off_ = false; // ended over a datum
+
+  mutable spinlock inbox_; // guards what is below
   std::vector<returned_credit> credit_in_;
   std::optional<ref> of_receiver_; // the monitor of who gives it credit
   bool receiver_lost_ = false;
   std::unique_ptr<wiring> new_wiring_;
   bool is_over_ = false, is_let_go_ = false; // the last to be clears up
+  std::uint64_t left_ = 0; // data that were not in the lane when it was over
   bool is_cleared() const noexcept {
     return is_over_ && (is_let_go_ || !keeps_lane());
   }

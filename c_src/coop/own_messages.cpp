@@ -126,6 +126,11 @@ term fresh(std::uint32_t edge, const std::vector<term>& workers) {
   return term::tuple({tag, fresh_, number(edge), term::list(workers)});
 }
 
+term inside(const pid& kill_switch, std::uint64_t n) {
+  static const atom inside_("inside");
+  return term::tuple({tag, inside_, kill_switch, number(n)});
+}
+
 term restarted(const term& reference, const term& reason) {
   static const atom restarted_("restarted");
   return term::tuple({tag, restarted_, reference, reason});

@@ -36,6 +36,8 @@ term done(std::uint32_t edge);
 term more(const pid& router, std::uint32_t edge);
 term mark(const term& to, const term& mark);
 term fresh(std::uint32_t edge, const std::vector<term>& workers);
+// So many data, at least, end with a home of a co-op.
+term inside(const pid& kill_switch, std::uint64_t n);
 // To who waits for a flush.
 term restarted(const term& reference, const term& reason);
 

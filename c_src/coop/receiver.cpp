@@ -68,11 +68,11 @@ void receiver::open(state s) noexcept {
 void receiver::deliver(datum d) {
   static const atom noproc("noproc");
   if (state_ == state::demand) {
-    ready_.push_back(d.to_term());
+    keep(d.to_term());
     return wait_until_below(std::max<std::size_t>(1, batch_));
   }
   if (!edge_.has_credit()) {
-    send_ready(ready_.size());
+    send_ready();
     node_.wait_for_credit(edge_);
   }
   if (state_ == state::gone)
@@ -88,54 +88,79 @@ void receiver::deliver(datum d) {
     node_.wait_for_connection(at());
   if (batch_ == 0)
     return send(tagged(d.to_term()), 1);
-  ready_.push_back(d.to_term());
-  if (ready_.size() == batch_)
-    send_ready(batch_);
+  if (keep(d.to_term()) == batch_)
+    send_ready();
+}
+
+// A member that is given up meanwhile has its results counted by who did that.
+std::size_t receiver::keep(term result) {
+  const member::engine_call call(node_);
+  if (!call.is_heard())
+    node_.check_exit();
+  if (std::exchange(datum_, node_.in_) != node_.in_)
+    of_datum_ = 0;
+  ++of_datum_;
+  ready_.push_back(std::move(result));
+  return ready_.size();
 }
 
 void receiver::flush() {
   if (state_ == state::demand)
     wait_until_below(1);
   else
-    send_ready(ready_.size());
+    send_ready();
 }
 
 void receiver::pause() {
   if (state_ == state::demand)
-    announce();
+    (void)announce(1);
   else
-    send_ready(ready_.size());
+    send_ready();
 }
 
 void receiver::close() {
   if (state_ != state::demand)
-    send_ready(ready_.size());
+    send_ready();
+}
+
+std::vector<term> receiver::left_behind(bool has_datum) {
+  auto all = std::exchange(ready_, {});
+  if (has_datum && datum_ == node_.in_)
+    all.resize(all.size() - std::min(all.size(), of_datum_));
+  return all;
 }
 
 // ---- By demand --------------------------------------------------------------
 
 void receiver::wait_until_below(std::size_t most) {
-  while (ready_.size() >= most) {
-    announce();
+  while (announce(most))
     node_.wait_for_news();
-  }
 }
 
-void receiver::announce() {
+bool receiver::announce(std::size_t least) {
+  const member::engine_call call(node_);
+  if (!call.is_heard())
+    node_.check_exit();
+  if (ready_.size() < least)
+    return false;
   if (ready_.size() > announced_)
     node_.home().send_message(
         node_.pid(), head_,
         own::want(node_.pid(), edge_.own_number, ready_.size() - announced_));
   announced_ = ready_.size();
+  return true;
 }
 
 // ---- The way out ------------------------------------------------------------
 
 void receiver::send_ready(std::size_t most) {
   static const atom coop_batch("coop_batch");
+  const member::engine_call call(node_);
+  if (!call.is_heard())
+    node_.check_exit();
+  most = std::min(most, ready_.size());
   if (most == 0)
     return;
-  // Taken out first: on the way a wait may come, and an end in it.
   const auto end = ready_.begin() + static_cast<std::ptrdiff_t>(most);
   const std::vector<term> now(ready_.begin(), end);
   ready_.erase(ready_.begin(), end);
@@ -150,6 +175,8 @@ void receiver::send(const term& message, std::size_t results) {
   const member::engine_call call(node_);
   if (!call.is_heard())
     node_.check_exit();
+  if (state_ == state::demand)
+    edge_.sent += results;
   node_.debug_result(message, is_pid() ? term(to_.to) : term(to_.name));
   if (state_ == state::coop)
     return node_.home().send_message(

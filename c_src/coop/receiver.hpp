@@ -13,6 +13,7 @@
 #include "coop/spec.hpp"
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -41,6 +42,13 @@ public:
   void pause();
   // The member ends: what has its credit goes out.
   void close();
+  // Results that nobody will ask for, or that a member which was given up had
+  // in a batch; without those of the datum that it has in hand, if it has.
+  std::vector<term> left_behind(bool has_datum);
+  // Of those that were asked for, by demand.
+  std::uint64_t delivered() const noexcept {
+    return state_ == state::demand ? edge_.sent : 0;
+  }
 
   // {metered | unmetered | coop | demand | gone, Receiver}
   term info() const;
@@ -54,9 +62,11 @@ private:
   term tagged(term t) const;
   void open(state s) noexcept;
   void ask_meter();
-  void announce();
+  std::size_t keep(term result); // gives how many are ready
+  // False if fewer are ready; else the head knows of all.
+  bool announce(std::size_t least);
   void wait_until_below(std::size_t most);
-  void send_ready(std::size_t most);
+  void send_ready(std::size_t most = std::numeric_limits<std::size_t>::max());
   void send(const term& message, std::size_t results);
 
   member& node_;
@@ -69,6 +79,8 @@ private:
   out_edge edge_;
   std::vector<term> ready_;   // in a batch, or not yet asked for
   std::size_t announced_ = 0; // of those, what the head knows of
+  std::size_t of_datum_ = 0;  // ... and what is of one datum, which was the
+  std::uint64_t datum_ = 0;   // member's so many-th
 };
 
 } // namespace esp::coop

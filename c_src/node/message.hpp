@@ -73,6 +73,7 @@ public:
 
   bool empty() const noexcept { return head_ == nullptr; }
   message* front() noexcept { return head_; }
+  const message* front() const noexcept { return head_; }
   void push_back(message_ptr m) noexcept {
     message* const raw = m.release();
     raw->next = nullptr;

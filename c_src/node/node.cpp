@@ -76,6 +76,7 @@ node::node(node_options o)
   workers_.on_overdue([this] {
     for (const auto& p : peers_->connected())
       p->flush();
+    look_at_ends();
   });
   on_log = [](const process*, esp::level, const term&, const metadata&) {};
   on_crash = [](process&, const term&) {};
@@ -90,6 +91,29 @@ result<void> node::start() {
   auto started = peers_->start();
   creation_ = peers_->creation();
   return started;
+}
+
+// By number: what has ended by then is found no more, and nothing is kept.
+void node::told_to_end(const process& p) {
+  const std::lock_guard guard(ends_mutex_);
+  ends_.emplace_back(process::clock::now() + workers_.config().takeover,
+                     p.number());
+}
+
+void node::look_at_ends() {
+  const auto now = process::clock::now();
+  for (;;) {
+    process_ptr p;
+    {
+      const std::lock_guard guard(ends_mutex_);
+      if (ends_.empty() || ends_.front().first > now)
+        return;
+      p = find(ends_.front().second);
+      ends_.pop_front();
+    }
+    if (p)
+      p->end_is_overdue();
+  }
 }
 
 void node::stop() {

@@ -10,6 +10,7 @@
 #include "sched/scheduler.hpp"
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -79,6 +80,9 @@ public:
   std::uint64_t number_of(const pid& p) const noexcept; // 0: not of this node
   pid pid_of(std::uint64_t number) const noexcept;
   void forget(process& p, atom registered); // by a process that ends
+  // A process in mid-run has to end: it is looked at again after as long as a
+  // task may take over that.
+  void told_to_end(const process& p);
 
   bool register_name(atom n, const process_ptr& p); // false: taken, or named
   bool unregister_name(atom n);
@@ -151,6 +155,7 @@ private:
   process_ptr with_alias(const ref& r) const;
   void deliver(const dist::control& c); // to a target on this node
   void lost(atom node_name);
+  void look_at_ends();
 
   node_options options_;
   atom name_;
@@ -164,6 +169,9 @@ private:
   std::unordered_map<ref, std::uint64_t> aliases_;
   std::optional<pid> leader_;
   atom first_peer_;
+
+  std::mutex ends_mutex_;
+  std::deque<std::pair<process::clock::time_point, std::uint64_t>> ends_;
 
   std::unique_ptr<peers> peers_; // the workers send until they have ended
   sched::scheduler workers_;

@@ -64,6 +64,9 @@ void process::push(message_ptr m, lane l) noexcept {
   const auto f = flags_.load(std::memory_order_relaxed);
   if ((f & dead) != 0
       && (l == lane::control || (f & (keeps | lane_taken)) != keeps)) {
+    if (l == lane::data) // it ends here, too
+      data_in_.store(data_in_.load(std::memory_order_relaxed) + 1,
+                     std::memory_order_relaxed);
     lock_.unlock();
     return; // nobody will read it; `m` goes with this frame
   }
@@ -375,8 +378,16 @@ bool process::on_long_run(std::uint32_t ms) noexcept {
                                             + std::to_string(ms) + " ms");
     return false;
   }
-  if ((f & exiting) != 0 && (f & dead) == 0) {
-    // The task had its second. What it still does is discarded.
+  end_is_overdue();
+  return (f & exiting) != 0;
+}
+
+// The task had its second. What it still does is discarded.
+void process::end_is_overdue() noexcept {
+  const auto f = flags_.load(std::memory_order_acquire);
+  if ((f & exiting) == 0)
+    return;
+  if ((f & dead) == 0) {
     term reason;
     {
       const std::lock_guard guard(lock_);
@@ -384,9 +395,7 @@ bool process::on_long_run(std::uint32_t ms) noexcept {
     }
     fire(reason);
   }
-  if ((f & exiting) != 0)
-    overdue();
-  return (f & exiting) != 0;
+  overdue();
 }
 
 // ---- Looking -------------------------------------------------------------

@@ -18,6 +18,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -74,6 +75,10 @@ public:
 
   // Ends it as exit(Pid, Reason) from nobody would; `kill` included.
   void end(const term& reason);
+  // From the node, when a process that was told to end in mid-run has had the
+  // time that a task may take: its links fire without it. Its fiber may be on
+  // a thread that a task of another process holds.
+  void end_is_overdue() noexcept;
 
   // Before it runs: its data lane outlives it. What waits there, and what is
   // still sent to it, is kept until take_lane().
@@ -191,7 +196,7 @@ protected:
   }
   // If it keeps its lane: its fiber has let go of it after the end.
   virtual void rest() noexcept {}
-  // It was told to end and its task has been running on for too long. On the
+  // It was told to end and its task has not let go for too long. On the
   // watchdog's thread, again and again.
   virtual void overdue() noexcept {}
   // Its group leader has changed.
@@ -231,6 +236,11 @@ protected:
   };
   void set_suspended(bool on) noexcept { suspended_ = on; }
   void look_at_arrivals() noexcept { looks_at_arrivals_ = true; }
+  // What has come counts among what take_out() looks at.
+  void take_over_arrivals() noexcept {
+    const std::lock_guard guard(lock_);
+    (void)take_arrivals();
+  }
   // The first of its waiting data that `matches` accepts.
   template <class Matches>
   message_ptr take_out(Matches&& matches) {

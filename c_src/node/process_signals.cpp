@@ -195,7 +195,7 @@ void process::finish(const term& reason) {
 
 void process::note_exit(const term& reason, bool kill) {
   extra& x = more();
-  bool fire_now = false, run_it = false;
+  bool fire_now = false, run_it = false, must_let_go = false;
   {
     const std::lock_guard guard(lock_);
     const auto f = flags_.load(std::memory_order_relaxed);
@@ -211,9 +211,12 @@ void process::note_exit(const term& reason, bool kill) {
     }
     // Killed in the middle of a task, its links are not kept waiting.
     fire_now = kill && (f & running) != 0;
+    must_let_go = (f & running) != 0 && current() != this;
     wake_if(true);
     run_it = enqueue();
   }
+  if (must_let_go)
+    home_.told_to_end(*this);
   if (fire_now)
     fire(reason);
   if (run_it)

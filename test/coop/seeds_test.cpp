@@ -47,13 +47,23 @@ public:
     static constexpr const char* methods[]{"broadcast",    "round_robin",
                                            "random",       "shuffle",
                                            "least_loaded", "hash"};
+    // Besides, nodes are killed then; or they are all that is.
+    may_restart_ = end_ != fate::node_killed && random.one_in(2);
+    kills_left_ = may_restart_ ? 1 + random.below(4) : 0;
+    next_kill_ = static_cast<std::int64_t>(
+        random.below(static_cast<std::size_t>(to_relay_) + 1));
+    by_demand_ = may_restart_ && random.one_in(2);
+    batch_ = random.one_in(3) ? 3 : 0;
     nodes_.resize(1 + random.below(6));
     for (std::size_t i = 0; i < nodes_.size(); ++i) {
       nodes_[i].name = nodes_[i].base = "n" + std::to_string(i);
-      nodes_[i].method = methods[random.below(std::size(methods))];
-      nodes_[i].copies = random.one_in(4) ? 2 : 1;
+      // Of a body that is restarted each datum has one result.
+      nodes_[i].method =
+          methods[may_restart_ ? 1 + random.below(std::size(methods) - 1)
+                               : random.below(std::size(methods))];
+      nodes_[i].copies = !may_restart_ && random.one_in(4) ? 2 : 1;
       for (std::size_t j = 0; j < i; ++j)
-        if (!random.one_in(3)) {
+        if (!random.one_in(3) || (may_restart_ && j + 1 == i)) {
           nodes_[j].next.push_back(i);
           nodes_[i].is_entry = false;
         }
@@ -81,11 +91,26 @@ protected:
       look_at_queues();
     if (sent_ < to_relay_ && outstanding_ + relayed_units <= relay_window)
       actions.emplace_back([this] { relay(); });
+    if (kills_left_ > 0 && sent_ >= next_kill_)
+      actions.emplace_back([this] {
+        --kills_left_;
+        next_kill_ = std::min<std::int64_t>(
+            to_relay_, sent_ + static_cast<std::int64_t>(random.below(8)));
+        kill_a_node();
+      });
+    if (by_demand_ && !wants_account_ && asked_for_ < results_in_all_ + 10)
+      actions.emplace_back([this] {
+        const auto n = static_cast<std::int64_t>(1 + random.below(5));
+        asked_for_ += n;
+        to(*head_, receiver,
+           term::tuple({atom("$coop"), atom("ask"), term::integer(n)}));
+      });
     if (!to_grant_.empty())
       actions.emplace_back([this] { grant(); });
     if (flushes_.size() < 2 && random.one_in(20))
       actions.emplace_back([this] { flush(); });
-    if (end_ == fate::stopped && sent_ == to_relay_ && !said_last_flush_)
+    if (end_ == fate::stopped && sent_ == to_relay_ && kills_left_ == 0
+        && !said_last_flush_)
       actions.emplace_back([this] {
         said_last_flush_ = true;
         flush();
@@ -137,7 +162,8 @@ private:
     parent = 10,
     relayer = 20,
     receiver = 30,
-    caller = 40
+    caller = 40,
+    dead_letter = 50
   };
 
   void to(const esp::pid& p, std::uint32_t from, term message) {
@@ -159,7 +185,7 @@ private:
       for (const auto i : n.next)
         edges.push_back(term::tuple({atom(n.name), atom(nodes_[i].name)}));
     }
-    const term s = term::map(
+    std::vector<std::pair<term, term>> s(
         {{atom("nodes"), term::list(nodes)},
          {atom("edges"), term::list(edges)},
          {atom("window"), term::integer(window_)},
@@ -169,15 +195,22 @@ private:
          {atom("name"), atom("undefined")},
          {atom("max_queue"), term::integer(100)},
          {atom("max_queue_bytes"), term::integer(1 << 20)},
-         {atom("receiver"), term::tuple({atom("pid"), pid(receiver)})},
+         {atom("receiver"),
+          term::tuple({atom(by_demand_ ? "demand" : "pid"), pid(receiver)})},
+         {atom("dead_letter"), term::tuple({atom("pid"), pid(dead_letter)})},
          {atom("tag"), atom("none")}});
-    net->signal(
-        dist::reg_send{pid(parent),
-                       atom("erlangsp"),
-                       term::tuple({atom("$gen_call"),
-                                    term::tuple({pid(parent), atom("started")}),
-                                    term::tuple({atom("start"), s})}),
-                       {}});
+    if (may_restart_)
+      s.emplace_back(atom("restart"),
+                     term::tuple({term::integer(1000), term::integer(1000)}));
+    if (batch_ > 0)
+      s.emplace_back(atom("batch"), term::integer(batch_));
+    net->signal(dist::reg_send{
+        pid(parent),
+        atom("erlangsp"),
+        term::tuple({atom("$gen_call"),
+                     term::tuple({pid(parent), atom("started")}),
+                     term::tuple({atom("start"), term::map(s)})}),
+        {}});
   }
 
   void hear_message(std::uint32_t at, const term& m) {
@@ -194,10 +227,25 @@ private:
       outstanding_ -= m.element(3).as_integer().value_or(1 << 30);
       if (outstanding_ < 0)
         fail("more credit came back than was spent");
+    } else if (at == receiver && m.is_tagged("coop_batch", 3)) {
+      const auto all = m.element(2).as_list();
+      if (static_cast<std::int64_t>(all->size()) > batch_)
+        fail("a batch of " + std::to_string(all->size()));
+      for (const term& one : *all)
+        hear_result(one);
     } else if (at == receiver) {
       hear_result(m);
+    } else if (at == dead_letter) {
+      if (!gone_.insert(m.element(3).element(0).as_integer().value_or(0))
+               .second)
+        fail("twice a dead letter: " + m.to_string());
+    } else if (at == caller && m.is_tagged("info", 2)) {
+      check_account(m.element(1));
     } else if (at == caller && m.is_tagged("$coop", 4)) {
-      hear_mark(m);
+      if (m.element(1).is_atom("restarted"))
+        hear_of_restart(m.element(2).as_integer().value_or(-1));
+      else
+        hear_mark(m);
     }
   }
 
@@ -235,19 +283,62 @@ private:
     auto& f = flushes_[static_cast<std::size_t>(which)];
     if (++f.marks != m.element(3).as_integer())
       return;
-    for (std::int64_t i = 1; i <= f.relayed; ++i)
-      check_complete(i);
+    if (!may_restart_)
+      for (std::int64_t i = 1; i <= f.relayed; ++i)
+        check_complete(i);
     if (said_last_flush_
         && which + 1 == static_cast<std::int64_t>(flushes_.size())) {
       if (outstanding_ >= relay_window / 2)
         fail("credit is missing after the last flush");
-      net->signal(dist::exit2{pid(parent), *head_, atom("shutdown"), {}});
+      wants_account_ = true;
+      to(*head_, caller,
+         term::tuple({atom("$coop"), term::tuple({pid(caller), atom("info")}),
+                      atom("info")}));
     }
+  }
+
+  // The last one is made again.
+  void hear_of_restart(std::int64_t which) {
+    if (!may_restart_)
+      fail("a restart that nobody asked for");
+    if (which + 1 == static_cast<std::int64_t>(flushes_.size()))
+      said_last_flush_ = false;
+  }
+
+  // Of a co-op that is flushed, and whose data have one result each.
+  void check_account(const term& info) {
+    const auto number = [](const term& in, const char* key) {
+      return in.get(key)->as_integer().value_or(-1);
+    };
+    if (may_restart_) {
+      const term losses = *info.get("losses");
+      const auto dead = static_cast<std::int64_t>(gone_.size());
+      if (number(losses, "dead_lettered") != dead)
+        fail("dead letters: " + std::to_string(dead) + ", " + info.to_string());
+      if (results_in_all_ + dead + number(losses, "lost") != sent_)
+        fail(std::to_string(sent_) + " sent, " + std::to_string(results_in_all_)
+             + " delivered: " + info.to_string());
+      for (const auto serial : gone_)
+        if (results_.count(serial) > 0)
+          fail("delivered and a dead letter: " + std::to_string(serial));
+      for (const auto& [serial, ways] : results_)
+        if (ways.size() != 1)
+          fail("delivered on two ways: " + std::to_string(serial));
+    }
+    if (by_demand_
+        && number(*info.get("demand"), "asked") != asked_for_ - results_in_all_)
+      fail(std::to_string(asked_for_) + " asked for, "
+           + std::to_string(results_in_all_)
+           + " delivered: " + info.to_string());
+    net->signal(dist::exit2{pid(parent), *head_, atom("shutdown"), {}});
   }
 
   using path = std::vector<std::pair<std::string, std::int64_t>>;
 
   void hear_result(const term& m) {
+    ++results_in_all_;
+    if (by_demand_ && results_in_all_ > asked_for_)
+      fail("nobody has asked for " + m.to_string());
     const auto serial = m.element(0).as_integer().value_or(0);
     path way;
     const auto steps = m.element(1).as_list();
@@ -340,19 +431,9 @@ private:
   void meet_fate() {
     met_ = true;
     switch (end_) {
-    case fate::node_killed: {
-      std::vector<esp::pid> all;
-      for (const auto& p : node->table().all())
-        if (dynamic_cast<coop::coop_node*>(p.get()) != nullptr)
-          all.push_back(p->pid());
-      if (all.empty())
-        return; // killed already
-      net->signal(dist::exit2{pid(parent),
-                              all[random.below(all.size())],
-                              random.one_in(2) ? atom("kill") : atom("oops"),
-                              {}});
+    case fate::node_killed:
+      kill_a_node();
       break;
-    }
     case fate::head_killed:
       net->signal(dist::exit2{pid(parent),
                               *head_,
@@ -366,6 +447,18 @@ private:
     case fate::stopped:
       break;
     }
+  }
+
+  void kill_a_node() {
+    std::vector<esp::pid> all;
+    for (const auto& p : node->table().all())
+      if (dynamic_cast<coop::coop_node*>(p.get()) != nullptr)
+        all.push_back(p->pid());
+    if (!all.empty()) // else it is killed already
+      net->signal(dist::exit2{pid(parent),
+                              all[random.below(all.size())],
+                              random.one_in(2) ? atom("kill") : atom("oops"),
+                              {}});
   }
 
   void check_reason() {
@@ -384,12 +477,17 @@ private:
 
   fate end_;
   std::int64_t window_, to_relay_;
-  bool has_meter_;
+  bool has_meter_, may_restart_, by_demand_;
+  std::size_t kills_left_;
+  std::int64_t next_kill_; // when so many data are sent
+  std::int64_t batch_, asked_for_ = 0, results_in_all_ = 0;
+  std::set<std::int64_t> gone_; // as dead letters
   std::vector<graph_node> nodes_; // of one instance after the other
   std::size_t instances_ = 1;
   std::string method_ = "broadcast";
 
   bool asked_ = false, said_last_flush_ = false, met_ = false;
+  bool wants_account_ = false;
   std::optional<esp::pid> head_;
   std::optional<term> attached_;
   std::int64_t sent_ = 0, outstanding_ = 0;

@@ -2,6 +2,7 @@
 // {Node, Copy}, last node first.
 
 #include <esp/plugin.hpp>
+#include <esp/process.hpp>
 
 #include <cstdint>
 #include <vector>
@@ -28,8 +29,16 @@ struct copies {
   std::int64_t n;
 };
 
+// Passes on what is no atom, which it sleeps on for ever.
+esp::term sleep_on(esp::term d) {
+  if (d.as_atom())
+    esp::sleep(esp::infinity);
+  return d;
+}
+
 } // namespace
 
 ESP_PLUGIN(seeded, "1.0.0") {
   plugin.task<copies>("copies");
+  plugin.task("sleep_on", sleep_on);
 }
