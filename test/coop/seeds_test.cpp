@@ -68,8 +68,12 @@ public:
           nodes_[i].is_entry = false;
         }
     }
+    if (!may_restart_ && random.one_in(3))
+      put_workers_behind(random.below(nodes_.size()));
     if (random.one_in(2))
-      make_instances(1 + random.below(3), methods[random.below(6)]);
+      make_instances(
+          1 + random.below(3),
+          methods[may_restart_ ? 1 + random.below(5) : random.below(6)]);
   }
 
   // What is wrong with it, if anything.
@@ -152,9 +156,25 @@ private:
       }
   }
 
+  // One of the nodes uses a worker for each result, which hands it on.
+  void put_workers_behind(std::size_t i) {
+    has_workers_ = true;
+    graph_node worker = nodes_[i];
+    worker.name = worker.base = "w" + nodes_[i].name;
+    worker.method = "broadcast";
+    worker.is_entry = false;
+    nodes_[i].method = "consume";
+    nodes_[i].next = {nodes_.size()};
+    nodes_.push_back(std::move(worker));
+  }
+
   static term dataflow(const std::string& method) {
     if (method == "hash")
       return term::tuple({atom("hash"), atom("all")});
+    if (method == "consume")
+      return term::tuple(
+          {atom("consume"), term::tuple({term::integer(2), term::integer(1),
+                                         term::integer(2)})});
     return atom(method);
   }
 
@@ -348,10 +368,13 @@ private:
     std::vector<std::string> names;
     for (const auto& step : way)
       names.push_back(step.first);
-    // In order on each way: by serial, and then by copy.
+    // In order on each way: by serial, and then by copy. Workers have none.
+    const bool is_ordered =
+        std::none_of(names.begin(), names.end(),
+                     [](const std::string& n) { return n.front() == 'w'; });
     auto& last = last_on_[names];
     std::pair<std::int64_t, path> now{serial, way};
-    if (!(last < now))
+    if (is_ordered && !(last < now))
       fail("out of order: " + m.to_string());
     last = std::move(now);
     if (!results_[serial].insert(std::move(way)).second)
@@ -413,6 +436,8 @@ private:
 
   // No queue is longer than the windows of its edges, and the barriers.
   void look_at_queues() {
+    if (has_workers_)
+      return; // each of those at work has an edge of its own
     for (const auto& p : node->table().all())
       if (const auto* const n = dynamic_cast<coop::coop_node*>(p.get())) {
         std::size_t edges = 0;
@@ -477,11 +502,11 @@ private:
 
   fate end_;
   std::int64_t window_, to_relay_;
-  bool has_meter_, may_restart_, by_demand_;
+  bool has_meter_, may_restart_, by_demand_, has_workers_ = false;
   std::size_t kills_left_;
   std::int64_t next_kill_; // when so many data are sent
   std::int64_t batch_, asked_for_ = 0, results_in_all_ = 0;
-  std::set<std::int64_t> gone_; // as dead letters
+  std::set<std::int64_t> gone_;   // as dead letters
   std::vector<graph_node> nodes_; // of one instance after the other
   std::size_t instances_ = 1;
   std::string method_ = "broadcast";
