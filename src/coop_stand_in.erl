@@ -63,7 +63,8 @@ start(Parent, Origin, Checked) ->
 info(StandIn) ->
     coop_process:ask(StandIn, stand_in, 5_000).
 
--spec init(pid(), term(), {coop_flow:template(), map()}, esp_config:coop_options()) -> ok | no_return().
+-spec init(pid(), term(), {coop_flow:template(), map()}, esp_config:coop_options()) ->
+    ok | no_return().
 init(Parent, Key, Origin, Options = #{name := Name, start_timeout := Timeout}) ->
     case coop_head:register_as(Name) of
         ok ->
