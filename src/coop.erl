@@ -1,6 +1,6 @@
 %% The face of co-ops: make their nodes, start and stop them, send them data,
 %% ask about them. Wherever a co-op is taken, its head's pid or registered name
-%% is as good.
+%% is as good, and so are those of its stand-in.
 -module(coop).
 
 %% nodes of templates
@@ -46,6 +46,7 @@
     batch => pos_integer(),
     instances => pos_integer(),
     dataflow => dataflow(),
+    stand_in => boolean(),
     start_timeout => timeout()
 }.
 %% Which instance of the template a datum is for: `select' is not for these, and a
@@ -72,7 +73,8 @@ native(Name, Plugin, Task, Options) ->
 
 %%% Life
 
-%% @doc Starts a co-op. The pid is its head, linked to the caller. Every mistake
+%% @doc Starts a co-op. The pid is its head, or with `stand_in' a process of this
+%% VM that stands for it; it is linked to the caller. Every mistake
 %% in the template is an error that names the node, before anything is started;
 %% a start that fails leaves nothing behind. With native nodes it waits, for
 %% `start_timeout' at most, for a C-node that is just being restarted.
@@ -80,6 +82,8 @@ native(Name, Plugin, Task, Options) ->
     {ok, pid()} | {error, term()}.
 start_link({error, _} = Error, _Options) ->
     Error;
+start_link(Template, #{stand_in := true} = Options) ->
+    coop_stand_in:start_link(Template, Options);
 start_link(Template, Options) ->
     case coop_start:start_link(Template, Options) of
         {ok, Head, #{name := Name}} ->
@@ -311,11 +315,12 @@ stop_node(Pid) ->
         Coop -> Coop
     end.
 
+%% @doc The head. On another VM, that of a co-op with a stand-in is the stand-in.
 -spec head(address()) -> pid().
 head(Coop) ->
     case coop_names:head(Coop) of
         undefined -> error(badarg);
-        Head -> Head
+        Pid -> coop_names:behind(Pid)
     end.
 
 -spec is_live(address()) -> boolean().
@@ -336,4 +341,9 @@ is_live(Coop) ->
 %% @doc What the head knows: see `info' in doc/messages.md.
 -spec info(address()) -> map().
 info(Coop) ->
-    coop_process:ask(coop_names:head(Coop), info, ?TIMEOUT).
+    Pid = coop_names:head(Coop),
+    Info = coop_process:ask(Pid, info, ?TIMEOUT),
+    case is_pid(Pid) andalso coop_names:behind(Pid) of
+        Pid -> Info;
+        _Head -> Info#{stand_in => coop_stand_in:info(Pid)}
+    end.

@@ -12,6 +12,7 @@
 -export([start_link/0]).
 -export([send/5]).
 -export([cost/1]).
+-export([most/1]).
 -export([init/1]).
 -export([handle_call/3]).
 -export([handle_cast/2]).
@@ -285,8 +286,9 @@ attached(Key, HeadEdge, Window, Rule, State = #state{lanes = Lanes}) ->
     Attached = Lane#lane{window = Window, head_edge = HeadEdge, atomics = Atomics, rule = Rule},
     serve(Attached, State).
 
-%% What a datum is charged at most. A head gives back by quarters of the window,
+%% @doc What a datum is charged at most, of such a window. A head gives back by quarters of the window,
 %% so that this much always comes together.
+-spec most(non_neg_integer()) -> non_neg_integer().
 most(Window) ->
     Window - Window div 4.
 

@@ -14,6 +14,7 @@
 
 -export([start_link/2]).
 -export([wire/2]).
+-export([register_as/1]).
 -export([init/3]).
 -export([handle_datum/3]).
 -export([handle_barrier/2]).
@@ -89,6 +90,8 @@ init(Switch, Parent, Spec = #{name := Name}) ->
             proc_lib:init_ack({error, {already_started, Taken}})
     end.
 
+%% @doc Registers the calling process, unless the name is `undefined'.
+-spec register_as(atom()) -> ok | {error, Bearer :: pid()}.
 register_as(undefined) ->
     ok;
 register_as(Name) ->

@@ -6,8 +6,10 @@
 
 -export([start_link/0]).
 -export([add/3]).
+-export([add_stand_in/5]).
 -export([handle/1]).
 -export([head/1]).
+-export([behind/1]).
 -export([origin/1]).
 -export([started/3]).
 -export([ended/3]).
@@ -17,11 +19,12 @@
 -export([handle_cast/2]).
 -export([handle_info/2]).
 
-%% {Head, Name, Origin}
+%% {Pid, Name, Origin, Head}: of the head itself, or of one that stands for it
 -define(CO_OPS, coop_names).
 %% {Name, Head}
 -define(NAMES, coop_names_by_name).
-%% {Key, Switch, Head}: of each start with its switch, while that lives
+%% {Key, Switch, Head}: of each start with its switch, while that lives; or of a
+%% stand-in, in the place of Head, with all that ends behind it
 -define(SWITCHES, coop_names_switches).
 
 -opaque coop() :: {'$coop', Head :: pid()}.
@@ -36,6 +39,12 @@ start_link() ->
 -spec add(pid(), atom() | undefined, Origin :: term()) -> ok.
 add(Head, Name, Origin) ->
     gen_server:call(?MODULE, {add, Head, Name, Origin}, infinity).
+
+%% @doc Remembers a process that stands for a co-op; until those of Behind have
+%% ended, its next start waits.
+-spec add_stand_in(pid(), Head :: pid(), Origin :: term(), Key :: term(), Behind :: [pid()]) -> ok.
+add_stand_in(StandIn, Head, Origin, Key, Behind) ->
+    gen_server:call(?MODULE, {add_stand_in, StandIn, Head, Origin, Key, Behind}, infinity).
 
 %% @doc The handle of a co-op, by its head's pid or name.
 -spec handle(address()) -> coop() | undefined.
@@ -73,10 +82,20 @@ remote_head(Name) ->
         exit:_ -> undefined
     end.
 
+%% @doc The head that a process of this VM stands for, or else the process itself.
+-spec behind(pid()) -> pid().
+behind(Pid) ->
+    try ets:lookup(?CO_OPS, Pid) of
+        [{Pid, _Name, _Origin, Head}] -> Head;
+        [] -> Pid
+    catch
+        error:badarg -> Pid
+    end.
+
 -spec origin(pid()) -> {ok, term()} | error.
 origin(Head) ->
     try ets:lookup(?CO_OPS, Head) of
-        [{Head, _Name, Origin}] -> {ok, Origin};
+        [{Head, _Name, Origin, _Behind}] -> {ok, Origin};
         [] -> error
     catch
         error:badarg -> error
@@ -119,33 +138,47 @@ await_end({Key, Switch, Head}, Timeout) ->
 
 %%% The server
 
--spec init([]) -> {ok, []}.
+%% What ends behind a stand-in, by monitor.
+-type state() :: #{reference() => {Key :: term(), pid(), StandIn :: pid()}}.
+
+-spec init([]) -> {ok, state()}.
 init([]) ->
     ?CO_OPS = ets:new(?CO_OPS, [named_table, protected, {read_concurrency, true}]),
     ?NAMES = ets:new(?NAMES, [named_table, protected, {read_concurrency, true}]),
     ?SWITCHES = ets:new(?SWITCHES, [named_table, public, bag, {write_concurrency, true}]),
-    {ok, []}.
+    {ok, #{}}.
 
--spec handle_call(term(), gen_server:from(), []) -> {reply, ok | {error, term()}, []}.
+-spec handle_call(term(), gen_server:from(), state()) -> {reply, ok | {error, term()}, state()}.
 handle_call({add, Head, Name, Origin}, _From, State) ->
     monitor(process, Head),
-    ets:insert(?CO_OPS, {Head, Name, Origin}),
+    ets:insert(?CO_OPS, {Head, Name, Origin, Head}),
     %% a head of this VM is registered with the VM
     Name =:= undefined orelse node(Head) =:= node() orelse ets:insert(?NAMES, {Name, Head}),
     {reply, ok, State};
+handle_call({add_stand_in, StandIn, Head, Origin, Key, Behind}, _From, State) ->
+    monitor(process, StandIn),
+    ets:insert(?CO_OPS, {StandIn, undefined, Origin, Head}),
+    Entries = [{Key, Pid, StandIn} || Pid <- Behind],
+    ets:insert(?SWITCHES, Entries),
+    Watched = maps:from_list([{monitor(process, Pid), E} || {_, Pid, _} = E <- Entries]),
+    {reply, ok, maps:merge(State, Watched)};
 handle_call(Request, _From, State) ->
     {reply, {error, {unknown_request, Request}}, State}.
 
--spec handle_cast(term(), []) -> {noreply, []}.
+-spec handle_cast(term(), state()) -> {noreply, state()}.
 handle_cast(Message, State) ->
     coop_process:log_unexpected(?MODULE, Message),
     {noreply, State}.
 
--spec handle_info(term(), []) -> {noreply, []}.
+-spec handle_info(term(), state()) -> {noreply, state()}.
+handle_info({'DOWN', Ref, process, _, _Reason}, State) when is_map_key(Ref, State) ->
+    {Entry, State2} = maps:take(Ref, State),
+    ets:delete_object(?SWITCHES, Entry),
+    {noreply, State2};
 handle_info({'DOWN', _Ref, process, Head, _Reason}, State) ->
     case ets:take(?CO_OPS, Head) of
         %% the name may have a new bearer already
-        [{Head, Name, _Origin}] -> ets:delete_object(?NAMES, {Name, Head});
+        [{Head, Name, _Origin, _Behind}] -> ets:delete_object(?NAMES, {Name, Head});
         [] -> ok
     end,
     {noreply, State};

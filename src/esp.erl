@@ -54,8 +54,9 @@ info(Pid) when is_pid(Pid) ->
             Error
     end.
 
-%% What process_info/1 leaves out.
-more() -> [memory, monitors, monitored_by].
+%% What process_info/1 leaves out, and what only a C-node has.
+more() ->
+    [memory, monitors, monitored_by, data_queue_len, control_queue_len, current_task].
 
 ask(Node, Function, Args) ->
     try

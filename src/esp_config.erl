@@ -22,6 +22,7 @@
     batch := coop_results:batch(),
     instances := pos_integer(),
     dataflow := coop_dataflow:method(),
+    stand_in := boolean(),
     start_timeout := timeout()
 }.
 -type c_node_options() :: #{
@@ -44,9 +45,6 @@
 %% more, so many more.
 -define(SLAB, {64, 32, 32}).
 
-%% What is known, and will be answered by a later release.
--define(NOT_YET, [stand_in]).
-
 -spec coop(map()) -> {ok, coop_options()} | error().
 coop(Options) when is_map(Options) ->
     Defaults = #{
@@ -63,6 +61,7 @@ coop(Options) when is_map(Options) ->
         batch => none,
         instances => 1,
         dataflow => undefined,
+        stand_in => false,
         start_timeout => 10_000
     },
     case check_all(Options, Defaults, fun coop_option/2) of
@@ -128,18 +127,17 @@ coop_option(tag, Tag) ->
     {ok, {tag, Tag}};
 coop_option(start_timeout, Timeout) ->
     timeout_option(Timeout);
-coop_option(Key, _Value) ->
-    case lists:member(Key, ?NOT_YET) of
-        true -> {error, {unsupported, Key}};
-        false -> bad
-    end.
+coop_option(stand_in, Is) when is_boolean(Is) ->
+    {ok, Is};
+coop_option(_Key, _Value) ->
+    bad.
 
 receiver(none) ->
     {ok, none};
 receiver(Pid) when is_pid(Pid) ->
     %% a co-op that was started here is recognized by its head, too
     case coop_names:origin(Pid) of
-        {ok, _} -> {ok, {coop, Pid}};
+        {ok, _} -> {ok, {coop, coop_names:behind(Pid)}};
         error -> {ok, {pid, Pid}}
     end;
 receiver({demand, Pid}) when is_pid(Pid) ->
@@ -152,12 +150,12 @@ receiver(Name) when is_atom(Name), Name =/= undefined ->
     %% so is one by its name, which on a C-node is not in our registry
     Head = coop_names:head(Name),
     case is_pid(Head) andalso coop_names:origin(Head) of
-        {ok, _} -> {ok, {coop, Head}};
+        {ok, _} -> {ok, {coop, coop_names:behind(Head)}};
         _ -> {ok, {name, Name, node()}}
     end;
 receiver(Other) ->
     try coop_names:head(Other) of
-        Head when is_pid(Head) -> {ok, {coop, Head}};
+        Head when is_pid(Head) -> {ok, {coop, coop_names:behind(Head)}};
         _ -> {error, {bad_option, {receiver, Other}}}
     catch
         error:function_clause -> {error, {bad_option, {receiver, Other}}}

@@ -714,12 +714,9 @@ bad_options() ->
         {{bad_option, {name, "n"}}, #{name => "n"}},
         {{bad_option, {receiver, "r"}}, #{receiver => "r"}},
         {{bad_option, {start_timeout, soon}}, #{start_timeout => soon}},
+        {{bad_option, {stand_in, 1}}, #{stand_in => 1}},
         {{bad_option, []}, []}
     ] ++
-        [
-            {{unsupported, K}, #{K => 1}}
-         || K <- [stand_in]
-        ] ++
         [{{bad_option, {overload, V}}, #{overload => V}} || V <- [no, {sojourn, 0}, {sojourn, x}]].
 
 a_name_is_as_good_as_the_pid(_) ->

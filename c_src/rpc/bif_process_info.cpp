@@ -1,4 +1,5 @@
 #include "rpc/bifs.hpp"
+#include "rpc/erpc.hpp"
 
 namespace esp::served {
 
@@ -23,6 +24,22 @@ term initial_call(const node::process& p) {
   return o != nullptr ? o->initial_call : unknown;
 }
 
+term current_function(const node::process& p) {
+  const auto* c = dynamic_cast<const calling_process*>(&p);
+  return c != nullptr ? c->function() : initial_call(p);
+}
+
+// What proc_lib would have put there, and sys:get_status shows; what is only
+// spawned has nothing.
+term dictionary(const node::process& p) {
+  const auto* o = p.where_from();
+  if (o == nullptr || dynamic_cast<const node::spawned_process*>(&p) != nullptr)
+    return term();
+  return term::list(
+      {term::tuple({atom("$initial_call"), o->initial_call}),
+       term::tuple({atom("$ancestors"), term::list(o->ancestors)})});
+}
+
 std::size_t memory_of(const node::process& p) {
   return sizeof(p) + p.links().size() * sizeof(pid)
          + (p.queued_data() + p.queued_control()) * sizeof(node::message);
@@ -42,7 +59,7 @@ struct {
        return p.name() == atom() ? term() : term(p.name());
      },
      true},
-    {"current_function", initial_call, true},
+    {"current_function", current_function, true},
     {"initial_call", initial_call, true},
     {"status", [](const node::process& p) -> term { return atom(p.status()); },
      true},
@@ -52,7 +69,7 @@ struct {
      },
      true},
     {"links", [](const node::process& p) { return list_of(p.links()); }, true},
-    {"dictionary", [](const node::process&) { return term(); }, true},
+    {"dictionary", dictionary, true},
     {"trap_exit",
      [](const node::process& p) { return boolean(p.traps_exit()); }, true},
     {"error_handler",
@@ -105,7 +122,7 @@ struct {
     {"current_stacktrace", [](const node::process&) { return term(); }, false},
     {"current_location",
      [](const node::process& p) {
-       auto mfa = initial_call(p).elements();
+       auto mfa = current_function(p).elements();
        mfa.emplace_back();
        return term::tuple(mfa);
      },
@@ -115,6 +132,21 @@ struct {
     {"sequential_trace_token", [](const node::process&) { return term(); },
      false},
     {"trace", [](const node::process&) { return integer(0); }, false},
+    {"message_queue_data",
+     [](const node::process&) -> term { return atom("off_heap"); }, false},
+    {"min_heap_size", [](const node::process&) { return integer(0); }, false},
+    {"min_bin_vheap_size", [](const node::process&) { return integer(0); },
+     false},
+    {"fullsweep_after", [](const node::process&) { return integer(0); }, false},
+    {"backtrace", [](const node::process&) { return term::binary(""); }, false},
+    // Of our own: the two lanes, and what it is doing as our log lines say it.
+    {"data_queue_len",
+     [](const node::process& p) { return integer(p.queued_data()); }, false},
+    {"control_queue_len",
+     [](const node::process& p) { return integer(p.queued_control()); }, false},
+    {"current_task",
+     [](const node::process& p) { return term::binary(p.what_it_does()); },
+     false},
 };
 
 term pair_of(const node::process& p, const term& name) {

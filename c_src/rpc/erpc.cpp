@@ -2,8 +2,6 @@
 
 #include "esp/process.hpp"
 
-#include "node/spawned.hpp"
-
 #include <algorithm>
 #include <string>
 #include <system_error>
@@ -113,11 +111,24 @@ std::variant<node::process_ptr, atom> spawn_for(node::node& home,
   const auto options = r.options.as_list();
   if (!options || !std::all_of(options->begin(), options->end(), is_option))
     return badopt;
+  // What is no function at all is shown as what was asked for.
+  const term initial =
+      term::tuple({r.module, r.function, term::integer(r.arity)});
+  const auto function_of = [&initial](const term& m, const term& f,
+                                      const term& args) {
+    const auto arity = count_arguments(args);
+    if (!m.as_atom() || !f.as_atom() || !arity)
+      return initial;
+    return term::tuple(
+        {m, f, term::integer(static_cast<std::int64_t>(*arity))});
+  };
   std::function<void()> body;
   std::string doing;
+  term called;
   if (r.module == erpc && r.function == call_ && r.arity == 4) {
     const auto a = *r.args.as_list();
     doing = text_of(a[1], a[2], a[3]);
+    called = function_of(a[1], a[2], a[3]);
     body = [&table, caller = r.from.node, a] {
       node::process& me = *node::process::current();
       call_context c{me.home(), me, table, caller};
@@ -130,13 +141,13 @@ std::variant<node::process_ptr, atom> spawn_for(node::node& home,
       w = {a[0], a[1], a[2], r.from.node};
     }
     doing = text_of(w.module, w.name, w.args);
+    called = function_of(w.module, w.name, w.args);
     body = [&table, w = std::move(w)] { evaluate(table, w); };
   }
   try {
-    const auto p =
-        home.spawn<node::spawned_process>(std::move(body), std::move(doing));
-    p->set_origin({term::tuple({r.module, r.function, term::integer(r.arity)}),
-                   {term(r.from)}});
+    const auto p = home.spawn<calling_process>(
+        std::move(body), std::move(doing), std::move(called));
+    p->set_origin({initial, {term(r.from)}});
     return p;
   } catch (const std::system_error&) {
     return system_limit;

@@ -3,9 +3,11 @@
 
 #pragma once
 
+#include "node/spawned.hpp"
 #include "rpc/function_table.hpp"
 
 #include <string>
+#include <utility>
 #include <variant>
 
 namespace esp::served {
@@ -15,6 +17,21 @@ namespace esp::served {
 struct work {
   term module, name, args;
   atom caller;
+};
+
+// A process that calls a function of the table: `function` is {M, F, Arity},
+// which is not what it was spawned with if that is erpc's.
+class calling_process : public node::spawned_process {
+public:
+  calling_process(node::node& home, std::uint64_t number,
+                  std::function<void()> body, std::string name, term function)
+      : spawned_process(home, number, std::move(body), std::move(name)),
+        function_(std::move(function)) {}
+
+  const term& function() const noexcept { return function_; }
+
+private:
+  const term function_;
 };
 
 // The process that a SPAWN_REQUEST asks for, made and not yet begun: it calls
