@@ -47,20 +47,31 @@ start_here(Spec, CNode, Timeout) ->
 start_there(Spec, Plugins, Options = #{node := Name}, Deadline) ->
     case esp_node:await(Name, left(Deadline)) of
         {ok, CNode} ->
+            Owner = esp_nodes:owner(Name),
             case start_on(CNode, Spec, Plugins, Name, left(Deadline)) of
-                {error, noconnection} -> start_again(CNode, Spec, Plugins, Options, Deadline);
-                Result -> Result
+                {error, Reason} ->
+                    case Reason =:= noconnection orelse is_lost(Owner) of
+                        true -> start_again(Reason, Owner, Spec, Plugins, Options, Deadline);
+                        false -> {error, Reason}
+                    end;
+                Result ->
+                    Result
             end;
         {error, _} = Error ->
             Error
     end.
 
-start_again(CNode, Spec, Plugins, Options, Deadline) ->
+%% What was said to the one that is gone may have reached the next one of its
+%% name, which has not loaded its plugins yet.
+is_lost(undefined) -> false;
+is_lost(Owner) -> not is_process_alive(Owner).
+
+start_again(Reason, Owner, Spec, Plugins, Options, Deadline) ->
     case left(Deadline) of
         0 ->
-            {error, noconnection};
+            {error, Reason};
         Left ->
-            esp_nodes:await_loss(CNode, Left),
+            esp_nodes:await_loss(Owner, Left),
             start_there(Spec, Plugins, Options, Deadline)
     end.
 

@@ -9,6 +9,7 @@
 -export([find/1]).
 -export([all/0]).
 -export([await/2]).
+-export([owner/1]).
 -export([await_loss/2]).
 -export([add_plugin/2]).
 -export([plugins/1]).
@@ -73,20 +74,25 @@ await(Name, Timeout) ->
             end
     end.
 
-%% @doc Somebody found the C-node gone: waits until its owner knows, too.
--spec await_loss(node(), timeout()) -> ok.
-await_loss(CNode, Timeout) ->
-    case ets:match(?TABLE, {{up, '_'}, CNode, '$1'}) of
-        [[Owner]] ->
-            Ref = monitor(process, Owner),
-            receive
-                {'DOWN', Ref, process, _, _} -> gen_server:call(?MODULE, sync, infinity)
-            after Timeout -> demonitor(Ref, [flush])
-            end,
-            ok;
-        [] ->
-            ok
+%% @doc Of the C-node that is up; `undefined' if it is none of this VM's.
+-spec owner(atom()) -> pid() | undefined.
+owner(Name) ->
+    case find(Name) of
+        {ok, _CNode, Owner} -> Owner;
+        error -> undefined
     end.
+
+%% @doc Somebody found the C-node gone: waits until its owner knows, too.
+-spec await_loss(Owner :: pid() | undefined, timeout()) -> ok.
+await_loss(undefined, _Timeout) ->
+    ok;
+await_loss(Owner, Timeout) ->
+    Ref = monitor(process, Owner),
+    receive
+        {'DOWN', Ref, process, _, _} -> gen_server:call(?MODULE, sync, infinity)
+    after Timeout -> demonitor(Ref, [flush])
+    end,
+    ok.
 
 %% @doc Remembers a plugin, so that the next C-node of this name has it too.
 -spec add_plugin(atom(), term()) -> ok.
