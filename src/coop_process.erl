@@ -321,16 +321,17 @@ granted(0, Units, P = #process{edges = Edges}) ->
     };
 granted(Edge, Units, P = #process{edges = Edges, late = none}) ->
     P#process{edges = coop_edges:grant(Edge, Units, Edges)};
-granted(Edge, Units, P = #process{late = Late}) ->
+granted(Edge, Units, P = #process{edges = Edges, late = Late}) ->
     case coop_late:workers(Late) of
         %% that is by workers
-        {Edge, _} -> P;
-        _ -> granted(Edge, Units, P#process{late = none}, coop_late:grant(Edge, Units, Late))
+        {Edge, _} ->
+            P;
+        _ ->
+            P#process{
+                edges = coop_edges:grant(Edge, Units, Edges),
+                late = coop_late:grant(Edge, Units, Late)
+            }
     end.
-
-granted(Edge, Units, P, Late) ->
-    P2 = granted(Edge, Units, P),
-    P2#process{late = Late}.
 
 %% A plain message has no credit, so it is the one kind of datum that can be too
 %% many. Its size is asked for only here.
