@@ -57,12 +57,7 @@ pipeline(_) ->
         ),
         options()
     ),
-    Ours = median(fun() ->
-        ok = coop:relay_data(Head, N),
-        ok = coop:flush(Head, infinity),
-        receive N -> ok end
-    end),
-    coop:stop(Head),
+    Ours = through(Head, N),
     Theirs = median(fun() ->
         Me = self(),
         Ref = make_ref(),
@@ -145,12 +140,7 @@ consume(_) ->
         ]),
         options()
     ),
-    Ours = median(fun() ->
-        ok = coop:relay_data(Head, N),
-        ok = coop:flush(Head, infinity),
-        receive N -> ok end
-    end),
-    coop:stop(Head),
+    Ours = through(Head, N),
     Theirs = median(fun() ->
         Ref = make_ref(),
         Me = self(),
@@ -338,6 +328,16 @@ flood_for_ever(Target) -> Target ! flood, flood_for_ever(Target).
 native(Name, Task) -> coop:native(Name, bench_tasks, Task, #{}).
 
 options() -> #{node => ?NODE, receiver => self()}.
+
+%% Of one datum that a source makes N of, until the sink has them all.
+through(Head, N) ->
+    Time = median(fun() ->
+        ok = coop:relay_data(Head, N),
+        ok = coop:flush(Head, infinity),
+        receive N -> ok end
+    end),
+    coop:stop(Head),
+    Time.
 
 relay(_, 0) -> ok;
 relay(Head, N) -> ok = coop:relay_data(Head, N), relay(Head, N - 1).
