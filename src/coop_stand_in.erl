@@ -111,11 +111,10 @@ loop(StandIn) ->
         Message -> ?MODULE:loop(handle(Message, StandIn))
     end.
 
-handle({'DOWN', Ref, process, _, Reason}, #stand_in{monitor = Ref}) ->
+handle({'DOWN', Ref, process, _, Reason}, #stand_in{monitor = Head, parent = Parent}) when
+    Ref =:= Head; Ref =:= Parent
+->
     end_as(Reason);
-handle({'DOWN', Ref, process, _, _Reason}, #stand_in{parent = Ref}) ->
-    %% another reason would have come by the link
-    exit(normal);
 handle({'$coop', attached, ?EDGE, Edge, Units, _Rule}, S = #stand_in{edge = undefined}) when
     ?IS_UNITS(Units)
 ->
