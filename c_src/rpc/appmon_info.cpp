@@ -10,6 +10,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
 
 namespace esp::served {
 
@@ -211,25 +214,51 @@ private:
   bool is_over_ = false;
 };
 
+// Who has one: observer asks for another each time that its tab is opened, and
+// ends the last one only if the node is not hidden.
+class clients {
+public:
+  explicit clients(tree_source source) : source_(std::move(source)) {}
+
+  esp::pid serve(call_context& c, const esp::pid& starter,
+                 const esp::pid& client) {
+    const std::lock_guard guard(mutex_);
+    std::erase_if(servers_, [&c](const auto& of) {
+      const auto p = c.home.find(of.second);
+      return !p || !p->is_alive();
+    });
+    if (const auto it = servers_.find(client); it != servers_.end())
+      return it->second;
+    const auto p = c.home.spawn<node::spawned_process>(
+        [this, starter, client, &table = c.table, &home = c.home] {
+          appmon_info(home, table, source_, starter, client).run();
+        },
+        "appmon_info");
+    p->set_origin(
+        {term::tuple({atom("appmon_info"), atom("init"), integer(1)}),
+         {term(c.self.pid())}});
+    p->kick();
+    servers_.emplace(client, p->pid());
+    return p->pid();
+  }
+
+private:
+  const tree_source source_;
+  std::mutex mutex_;
+  std::unordered_map<esp::pid, esp::pid> servers_;
+};
+
 } // namespace
 
 void add_appmon_info(function_table& t, tree_source processes) {
-  const auto source = std::make_shared<tree_source>(std::move(processes));
   t.add(
       "appmon_info", "start_link2", 3,
-      [source](call_context& c, arguments a) {
+      [all = std::make_shared<clients>(std::move(processes))](
+          call_context& c, arguments a) {
         const pid client = pid_of(a[1]);
-        const pid starter = a[0].as_pid().value_or(client);
-        const auto p = c.home.spawn<node::spawned_process>(
-            [source, starter, client, &table = c.table, &home = c.home] {
-              appmon_info(home, table, *source, starter, client).run();
-            },
-            "appmon_info");
-        p->set_origin({term::tuple({atom("appmon_info"), atom("init"),
-                                    integer(1)}),
-                       {term(c.self.pid())}});
-        p->kick();
-        return term::tuple({atom("ok"), p->pid()});
+        return term::tuple(
+            {atom("ok"),
+             all->serve(c, a[0].as_pid().value_or(client), client)});
       },
       effect::looks);
 }

@@ -82,7 +82,9 @@ std::string own_address(const call_context& c) {
 // dbg waits for {started, Tracer} from whatever it spawns, for ever if need be.
 // Tracers of other types are refused after it, by an end that makes dbg forget
 // the node.
-term do_relay(call_context& c, const pid& dbg, const term& tracer) {
+// Since OTP 27 it has a name for its session and hears of that, too.
+term do_relay(call_context& c, const pid& dbg, const term& tracer,
+              bool of_session) {
   static const atom started("started"), not_supported("not_supported"),
       process("process"), ok("ok");
   esp::trap_exit(true);
@@ -94,7 +96,9 @@ term do_relay(call_context& c, const pid& dbg, const term& tracer) {
   std::optional<silent_port> open;
   if (port)
     open.emplace(own_address(c), *port);
-  esp::send(dbg, term::tuple({started, esp::self()}));
+  esp::send(dbg, of_session
+                     ? term::tuple({started, esp::self(), esp::self()})
+                     : term::tuple({started, esp::self()}));
   if (!open || !open->is_open())
     esp::exit(term::tuple(
         {not_supported, is_pair ? tracer.element(0) : term(process)}));
@@ -108,7 +112,10 @@ term do_relay(call_context& c, const pid& dbg, const term& tracer) {
 
 void add_dbg(function_table& t) {
   t.add("dbg", "do_relay", 2, [](call_context& c, arguments a) {
-    return do_relay(c, pid_of(a[0]), a[1]);
+    return do_relay(c, pid_of(a[0]), a[1], false);
+  });
+  t.add("dbg", "do_relay", 3, [](call_context& c, arguments a) {
+    return do_relay(c, pid_of(a[1]), a[2], true);
   });
 }
 

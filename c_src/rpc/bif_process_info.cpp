@@ -2,6 +2,8 @@
 #include "rpc/bifs.hpp"
 #include "rpc/erpc.hpp"
 
+#include <malloc.h>
+
 namespace esp::served {
 
 namespace {
@@ -24,6 +26,13 @@ term initial_call(const node::process& p) {
 term current_function(const node::process& p) {
   const auto* c = dynamic_cast<const calling_process*>(&p);
   return c != nullptr ? c->function() : initial_call(p);
+}
+
+// No file and no line, as of a function compiled without.
+term current_location(const node::process& p) {
+  auto mfa = current_function(p).elements();
+  mfa.emplace_back();
+  return term::tuple(mfa);
 }
 
 // What proc_lib would have put there, and sys:get_status shows; what is only
@@ -52,8 +61,10 @@ term garbage_collection_info(const node::process&) {
   return term::list(all);
 }
 
+// What was allocated for it as a whole, and what hangs on that.
 std::size_t memory_of(const node::process& p) {
-  return sizeof(p) + p.links().size() * sizeof(pid)
+  auto* const whole = const_cast<void*>(dynamic_cast<const void*>(&p));
+  return ::malloc_usable_size(whole) + p.links().size() * sizeof(pid)
          + (p.queued_data() + p.queued_control()) * sizeof(node::message);
 }
 
@@ -134,14 +145,12 @@ struct {
      false},
     {"binary", [](const node::process&) { return term(); }, false},
     {"messages", [](const node::process&) { return term(); }, false},
-    {"current_stacktrace", [](const node::process&) { return term(); }, false},
-    {"current_location",
+    {"current_stacktrace",
      [](const node::process& p) {
-       auto mfa = current_function(p).elements();
-       mfa.emplace_back();
-       return term::tuple(mfa);
+       return term::list(std::initializer_list<term>{current_location(p)});
      },
      false},
+    {"current_location", current_location, false},
     {"catchlevel", [](const node::process&) { return integer(0); }, false},
     {"last_calls", [](const node::process&) { return boolean(false); }, false},
     {"sequential_trace_token", [](const node::process&) { return term(); },

@@ -36,7 +36,7 @@ void add_observer_backend(function_table& t);
 // appmon_info:start_link2/3, whose processes show `processes`.
 void add_appmon_info(function_table& t,
                      std::function<process_tree(node::node&)> processes);
-// dbg:do_relay/2, as far as etop needs it.
+// dbg:do_relay/2,3, as far as etop needs it.
 void add_dbg(function_table& t);
 
 // Arguments of the types that Erlang wants; anything else is badarg.

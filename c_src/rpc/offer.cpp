@@ -19,7 +19,7 @@ void offer(node::node& home, function_table& table,
   table.know([modules = std::move(more.modules)] {
     static const term preloaded = atom("preloaded");
     auto all = modules();
-    for (const char* server : {"net_kernel", "rex"})
+    for (const char* server : {"logger_proxy", "net_kernel", "rex"})
       all.push_back({atom(server), preloaded, {}});
     return all;
   });
