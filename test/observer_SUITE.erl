@@ -348,7 +348,7 @@ the_processes_tab_has_all_processes(_) ->
 %% As observer_procinfo fetches it.
 the_state_page_is_there_for_every_process(_) ->
     Coop = start([same(a)]),
-    Servers = [ask(erlang, whereis, [N]) || N <- [rex, net_kernel, erlangsp]],
+    Servers = [ask(erlang, whereis, [N]) || N <- [rex, net_kernel, erlangsp, logger_proxy]],
     [
         begin
             {M, _, _} = ask(proc_lib, translate_initial_call, [Pid]),
@@ -664,6 +664,8 @@ the_tree_ends_with_its_client(_) ->
     ],
     %% whoever else asks of it ends, too, and it goes on
     Pid = appmon(),
+    %% observer's tab asks for one whenever it is opened
+    {ok, Pid} = appmon_info:start_link(c_node(), self(), []),
     {Other, Ref} = spawn_monitor(fun() -> app(Pid) end),
     normal = down(Ref),
     _ = app(Pid),
@@ -845,6 +847,16 @@ other_tracers_are_refused(_) ->
             {{port, fun erlang:node/0}, port}
         ]
     ],
+    %% of OTP 27 and later
+    Pid = spawn_link(c_node(), dbg, do_relay, [session, self(), self()]),
+    receive
+        {started, Pid, _Session} -> ok
+    after ?LIMIT -> ct:fail(dbg_would_hang)
+    end,
+    receive
+        {'EXIT', Pid, {not_supported, process}} -> ok
+    after ?LIMIT -> ct:fail(not_ended)
+    end,
     [] = flush().
 
 odd_relays_do_no_harm(_) ->
