@@ -22,7 +22,9 @@ thread_local process* current_ = nullptr;
 
 } // namespace
 
-process::~process() = default;
+process::~process() {
+  delete where_from();
+}
 
 process* process::current() noexcept {
   return current_;

@@ -117,9 +117,12 @@ public:
   std::vector<esp::pid> monitored_by() const; // once for each monitor
   // As process_info has it: running, runnable, suspended or waiting.
   std::string_view status() const noexcept;
-  const origin* where_from() const noexcept { return origin_.get(); }
+  const origin* where_from() const noexcept {
+    return origin_.load(std::memory_order_acquire);
+  }
+  // Once. Whoever has found the process may be looking.
   void set_origin(origin o) {
-    origin_ = std::make_unique<origin>(std::move(o));
+    origin_.store(new origin(std::move(o)), std::memory_order_release);
   }
 
   // ---- On its own fiber ------------------------------------------------
@@ -367,7 +370,7 @@ private:
   message_list control_, data_; // arrived; under lock_
   message_list mine_;           // data taken over by the fiber
   std::unique_ptr<extra> extra_;
-  std::unique_ptr<origin> origin_;
+  std::atomic<const origin*> origin_{nullptr}; // its own
 };
 
 using process_ptr = boost::intrusive_ptr<process>;
