@@ -37,6 +37,11 @@ std::vector<term> list_in(const term& map, std::string_view key) {
   return map.get(key).value_or(term()).as_list().value_or(std::vector<term>());
 }
 
+std::string text_of(const term& name) {
+  const auto a = name.as_atom();
+  return a ? std::string(a->name()) : name.to_string();
+}
+
 // The service, below it the servers and the co-ops: a head, its kill switches,
 // and the nodes along their edges, the first way to each in the tree. What was
 // started by one of them is below that. Calls of functions are left out: they
@@ -125,7 +130,7 @@ private:
         return;
       if (!has(p->second))
         to_do.push_back(name);
-      hang(from, p->second, name.to_string());
+      hang(from, p->second, text_of(name));
     };
     for (const term& n : list_in(info, "nodes"))
       if (!behind.contains(n.element(0)))
@@ -146,7 +151,7 @@ private:
         node::gen_call(system, s.pid(), get_state, patience).reply;
     for (const term& n : list_in(state.value_or(term()), "nodes"))
       if (const auto p = n.element(1).as_pid())
-        hang(place, *p, n.element(0).to_string());
+        hang(place, *p, text_of(n.element(0)));
   }
 
   // The last of its ancestors that is there made it; servers have none.

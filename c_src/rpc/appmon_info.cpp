@@ -56,21 +56,35 @@ std::optional<timing> timing_of(const term& options) {
   return timing{default_interval};
 }
 
+// What is in UTF-8 here, as a list of characters.
+term characters(std::string_view utf8) {
+  std::vector<term> all;
+  for (std::size_t i = 0; i < utf8.size();) {
+    const auto first = static_cast<unsigned char>(utf8[i++]);
+    const int more = first < 0xC0 ? 0 : first < 0xE0 ? 1 : first < 0xF0 ? 2 : 3;
+    std::uint64_t c = more == 0 ? first : first & (0x3Fu >> more);
+    for (int n = 0; n < more && i < utf8.size(); ++n)
+      c = c << 6 | (static_cast<unsigned char>(utf8[i++]) & 0x3Fu);
+    all.push_back(integer(c));
+  }
+  return term::list(all);
+}
+
 // {Root, [{Pid, Text}], [{Parent, Child}], [{From, To}]}, all of them by text.
 term app(const process_tree& t) {
   if (t.processes.empty())
     return term::tuple({term(), term(), term(), term()});
   std::vector<term> processes;
   for (const auto& v : t.processes)
-    processes.push_back(term::tuple({v.process, term::string(v.text)}));
+    processes.push_back(term::tuple({v.process, characters(v.text)}));
   const auto links = [&t](const std::vector<process_tree::link>& from) {
     std::vector<term> all;
     for (const auto& [a, b] : from)
-      all.push_back(term::tuple({term::string(t.processes[a].text),
-                                 term::string(t.processes[b].text)}));
+      all.push_back(term::tuple({characters(t.processes[a].text),
+                                 characters(t.processes[b].text)}));
     return term::list(all);
   };
-  return term::tuple({term::string(t.processes.front().text),
+  return term::tuple({characters(t.processes.front().text),
                       term::list(processes), links(t.links),
                       links(t.across)});
 }

@@ -208,13 +208,12 @@ term get_table(const term& parent, const term& type) {
 // that module than a port.
 term socket_info() {
   std::vector<term> all{pair("iov_max", integer(1'024))};
+  all.push_back(pair("num_cnt_bits", integer(64)));
   for (const char* counter :
-       {"num_monitors", "num_cnt_bits", "num_dinet", "num_dinet6", "num_dlocal",
-        "num_pip", "num_psctp", "num_ptcp", "num_pudp", "num_sockets",
-        "num_tdgrams", "num_tseqpkgs", "num_tstreams"})
-    all.push_back(
-        pair(counter, integer(counter == std::string_view("num_cnt_bits") ? 64
-                                                                          : 0)));
+       {"num_monitors", "num_dinet", "num_dinet6", "num_dlocal", "num_pip",
+        "num_psctp", "num_ptcp", "num_pudp", "num_sockets", "num_tdgrams",
+        "num_tseqpkgs", "num_tstreams"})
+    all.push_back(pair(counter, integer(0)));
   return term::list(all);
 }
 

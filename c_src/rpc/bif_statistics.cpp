@@ -72,10 +72,11 @@ std::uint64_t active(const sched::worker_gauges& w) {
 }
 
 // One number for each, or their sum.
-term each(const workers& which, std::uint64_t (*of)(const sched::worker_gauges&)) {
+using number = std::uint64_t (*)(const sched::worker_gauges&);
+term each(const workers& which, number of) {
   return list_of(which, [of](const auto& w) { return integer(of(w)); });
 }
-term sum(const workers& which, std::uint64_t (*of)(const sched::worker_gauges&)) {
+term sum(const workers& which, number of) {
   std::uint64_t n = 0;
   for (const auto& w : which)
     n += of(w);

@@ -50,12 +50,14 @@ struct {
 } const items[] = {
     {"alloc_util_allocators",
      [](const call_context&) { return allocators(); }},
-    {"atom_count", [](const call_context&) { return integer(etf::atom_count()); }},
+    {"atom_count",
+     [](const call_context&) { return integer(etf::atom_count()); }},
     {"atom_limit", [](const call_context&) { return integer(etf::max_atoms); }},
     {"build_type", [](const call_context&) -> term { return atom("opt"); }},
     {"compat_rel", [](const call_context&) { return integer(25); }},
     {"cpu_topology", undefined},
-    {"creation", [](const call_context& c) { return integer(c.home.creation()); }},
+    {"creation",
+     [](const call_context& c) { return integer(c.home.creation()); }},
     {"debug_compiled", no},
     {"dirty_cpu_schedulers", none},
     {"dirty_cpu_schedulers_online", none},
@@ -79,7 +81,9 @@ struct {
     {"message_queue_data",
      [](const call_context&) -> term { return atom("off_heap"); }},
     {"min_bin_vheap_size",
-     [](const call_context&) { return pair("min_bin_vheap_size", integer(0)); }},
+     [](const call_context&) {
+       return pair("min_bin_vheap_size", integer(0));
+     }},
     {"min_heap_size",
      [](const call_context&) { return pair("min_heap_size", integer(0)); }},
     {"modified_timing_level", undefined},
@@ -95,7 +99,9 @@ struct {
     {"process_count",
      [](const call_context& c) { return integer(c.home.table().size()); }},
     {"process_limit",
-     [](const call_context&) { return integer(node::pid_table::max_processes); }},
+     [](const call_context&) {
+       return integer(node::pid_table::max_processes);
+     }},
     {"scheduler_bind_type",
      [](const call_context&) -> term { return atom("unbound"); }},
     {"schedulers", schedulers},
@@ -105,7 +111,8 @@ struct {
      [](const call_context&) { return integer(start_time_ns()); }},
     {"system_architecture",
      [](const call_context&) { return term::string("x86_64-pc-linux-gnu"); }},
-    {"system_logger", [](const call_context&) -> term { return atom("logger"); }},
+    {"system_logger",
+     [](const call_context&) -> term { return atom("logger"); }},
     {"system_version",
      [](const call_context& c) {
        const std::string n = std::to_string(c.home.workers().config().workers);

@@ -13,8 +13,8 @@
 namespace esp::served {
 
 // What observer's Applications tab shows: each process once, the root first,
-// and which of them belongs to which, by their places. A text is of one process
-// only. Those of `across` are drawn across the tree.
+// and which of them belongs to which, by their places. A text is UTF-8, and of
+// one process only. Those of `across` are drawn across the tree.
 struct process_tree {
   struct vertex {
     esp::pid process;
