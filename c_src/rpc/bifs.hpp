@@ -27,7 +27,7 @@ void add_system_info(function_table& t);
 // erlang: memory/0,1, statistics/1.
 void add_statistics(function_table& t);
 // code: ensure_loaded/1, is_loaded/1, all_loaded/0 (a module is loaded if it
-// has functions in the table, or if `modules` has it);
+// has functions in the table, or is known to it);
 // application:which_applications/0,1; sys:get_status/1,2; init:stop/0,1, which
 // calls `stop` and returns ok.
 void add_code(function_table& t, std::function<void()> stop);
