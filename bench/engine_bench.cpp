@@ -180,6 +180,43 @@ void pipeline(benchmark::State& state) {
 }
 BENCHMARK(pipeline)->Arg(8)->UseManualTime();
 
+// Strings of 100 bytes through eight nodes: what is allocated and copied a hop,
+// beside the bytes of each string.
+void typed_values(benchmark::State& state) {
+  constexpr std::int64_t n = 10'000, stages = 8;
+  std::int64_t made = 0, copies = 0;
+  run(state, 1, [&] {
+    std::vector<term> nodes{native("texts", "texts")}, edges;
+    std::string last = "texts";
+    for (std::int64_t i = 0; i < stages; ++i) {
+      const std::string name = "p" + std::to_string(i);
+      nodes.push_back(native(name, "pass_text"));
+      edges.push_back(edge(std::exchange(last, name), name));
+    }
+    nodes.push_back(native("sink", "text_sink"));
+    edges.push_back(edge(last, "sink"));
+    driven d(std::move(nodes), std::move(edges),
+             {{atom("receiver"), term::tuple({atom("pid"), self()})}});
+    for (auto _ : state) {
+      const auto before = allocations.load();
+      const auto start = clock::now();
+      d.relay(term::integer(n));
+      d.flush();
+      state.SetIterationTime(seconds_since(start));
+      made += allocations.load() - before - n;
+      const auto counted = receive(
+          [](const term& m) { return m.as_integer().has_value(); }, patience);
+      copies += counted->as_integer().value_or(0);
+    }
+  });
+  const auto hops
+      = static_cast<double>(state.iterations() * n * (stages + 1));
+  state.SetItemsProcessed(state.iterations() * n * (stages + 1));
+  state.counters["allocations"] = static_cast<double>(made) / hops;
+  state.counters["copies"] = static_cast<double>(copies) / hops;
+}
+BENCHMARK(typed_values)->UseManualTime();
+
 // One token through 1,000 nodes, each of which is idle when it comes.
 void lone_token(benchmark::State& state) {
   const auto length = state.range(0);

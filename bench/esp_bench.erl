@@ -36,6 +36,9 @@ main() ->
         fun(_) -> create_coop() end,
         fun(_) -> create_and_kill() end,
         fun(_) -> heap_per_node() end,
+        fun(_) -> typed_values("allocations") end,
+        fun(_) -> typed_values("copies") end,
+        fun(_) -> idle_cpu() end,
         fun one_way_in/1,
         fun one_way_out/1,
         fun round_trip/1,
@@ -184,6 +187,23 @@ create_and_kill() ->
 heap_per_node() ->
     {"heap of an idle co-op node, bytes (of 256)", engine("create_and_kill/100000", "bytes"), 256.0,
         less, 1.0}.
+
+%% A count, of which a hop may have a hundredth: what a flush costs.
+typed_values(What) ->
+    {What ++ " a hop of a string of 100 bytes (of 0)", engine("typed_values", What), 0.01, less, 1.0}.
+
+%% All of its threads, over ten seconds.
+idle_cpu() ->
+    Before = cpu_ns(),
+    receive after 10_000 -> ok end,
+    {"CPU of an idle C-node, % of a core (of 0.1)", (cpu_ns() - Before) / 1.0e10 * 100, 0.1, less, 1.0}.
+
+cpu_ns() ->
+    Files = filelib:wildcard("/proc/" ++ integer_to_list(node_pid()) ++ "/task/*/schedstat"),
+    lists:sum([
+        list_to_integer(hd(string:lexemes(binary_to_list(element(2, file:read_file(F))), " ")))
+     || F <- Files
+    ]).
 
 one_way_in(PeerNode) ->
     N = 200_000,

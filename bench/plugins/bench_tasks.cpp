@@ -3,6 +3,7 @@
 
 #include <esp/plugin.hpp>
 
+#include <string>
 #include <utility>
 
 namespace {
@@ -14,6 +15,36 @@ void source(std::int64_t n, esp::outlet& out) {
 }
 
 esp::term pass(esp::term t) { return t; }
+
+// 100 bytes on their way, and how often they were copied.
+struct text {
+  text() : bytes(100, 'x') {}
+  text(text&&) = default;
+  text& operator=(text&&) = default;
+  text(const text& o) : bytes(o.bytes) { ++copies; }
+  text& operator=(const text& o) {
+    bytes = o.bytes;
+    ++copies;
+    return *this;
+  }
+  static constexpr auto fields() {
+    return esp::fields(esp::field("bytes", &text::bytes));
+  }
+  std::string bytes;
+  static inline std::int64_t copies = 0;
+};
+struct texts {
+  void operator()(std::int64_t n, esp::outlet& out) {
+    for (std::int64_t i = 0; i < n; ++i)
+      out.emit(text());
+  }
+};
+text pass_text(text t) { return t; }
+// Copies since the last flush, to the pid that it is told by.
+struct text_sink {
+  void operator()(text) {}
+  void flush(esp::outlet& out) { out.emit(std::exchange(text::copies, 0)); }
+};
 
 // Takes all, and says how many at the next flush.
 struct sink {
@@ -52,6 +83,9 @@ ESP_PLUGIN(bench_tasks, "1.0.0") {
   plugin.task<sink>("sink");
   plugin.task<count>("count");
   plugin.task("echo", echo);
+  plugin.task<texts>("texts");
+  plugin.task("pass_text", pass_text);
+  plugin.task<text_sink>("text_sink");
   plugin.task("pong", pong);
   plugin.task("burst", burst);
 }
