@@ -19,6 +19,8 @@ namespace {
 
 const atom own_tag("$coop");
 
+constexpr std::size_t long_burst = 1'024; // data
+
 // A number of an edge or of units; -1 is none.
 std::int64_t count_in(const term& t) {
   const auto n = t.as_integer().value_or(-1);
@@ -456,6 +458,7 @@ void member::give_back_early(message& m) noexcept {
 }
 
 void member::run_ended() noexcept {
+  burst_ = 0;
   for (auto& e : wiring_.in)
     if (e.local && e.owed > 0)
       give_back(e, true); // costs nothing, and keeps the sender going
@@ -629,6 +632,32 @@ void member::emit_on(std::span<out_edge> edges, datum&& d) {
   for (out_edge* e = edges.data(); e != last; ++e)
     send_on(*e, d.share());
   send_on(*last, std::move(d));
+  burst_ += edges.size();
+  if (burst_ >= long_burst)
+    give_way();
+}
+
+// What a task has sent in one go would leave the cache before those behind it see
+// it: they come first, if they are for this worker.
+void member::give_way() {
+  struct turn final : sched::runnable {
+    explicit turn(node::process_ptr of) : waiting(std::move(of)) {}
+    void run() noexcept override {
+      has_come.store(true, std::memory_order_release);
+      waiting->kick();
+    }
+    const node::process_ptr waiting;
+    std::atomic<bool> has_come{false};
+  };
+  burst_ = 0;
+  if (!switch_ || !sched::this_worker::is_crowded())
+    return; // a head does not wait
+  const boost::intrusive_ptr<turn> mine(new turn(this));
+  home().workers().schedule(mine);
+  try {
+    block([&] { return mine->has_come.load(std::memory_order_acquire); });
+  } catch (const std::system_error&) { // no room for one more fiber that waits
+  }
 }
 
 void member::emit_chosen(datum&& d) {

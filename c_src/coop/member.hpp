@@ -211,6 +211,7 @@ private:
   void wait_for_news(); // of credit
   void wait_for_connection(atom at_node);
   void emit_chosen(datum&& d);
+  void give_way();
   void deliver_result(datum&& d);
   void debug_result(const term& result, const term& to) {
     if (is_debugged())
@@ -231,6 +232,7 @@ private:
   std::atomic<bool> is_orderly_{false}; // its end, which nobody minds
   std::uint32_t held_ = 0;              // in edges a barrier has come on
   std::uint64_t in_ = 0, out_ = 0;
+  std::size_t burst_ = 0; // sent in this run
   std::atomic<std::uint64_t> dropped_{0}, dead_lettered_{0}; // of the dropped
 
   bool broke_off_ = false; // ended over a datum

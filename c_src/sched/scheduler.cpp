@@ -217,6 +217,8 @@ bool beat(bool may_yield) noexcept {
   return may_yield && w->should_yield();
 }
 
+bool is_crowded() noexcept { return worker::here()->queue().size() > 0; }
+
 } // namespace this_worker
 
 bool parker::prepare() noexcept {

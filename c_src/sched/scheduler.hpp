@@ -95,6 +95,8 @@ bool is_running() noexcept;
 // timers of this worker wait for the running one to make room: time to leave
 // run() early.
 bool beat(bool may_yield) noexcept;
+// Runnables wait for this worker.
+bool is_crowded() noexcept;
 
 } // namespace this_worker
 
