@@ -119,7 +119,12 @@ if(ESP_BENCH)
     cmake_path(GET source STEM bench)
     add_executable(${bench} ${source})
     target_link_libraries(${bench} PRIVATE
-      esp_flags ${ESP_ROOMS} benchmark::benchmark)
+      esp_flags benchmark::benchmark ${CMAKE_DL_LIBS})
+    esp_link_whole(${bench} ${ESP_ROOMS})
+    target_include_directories(${bench} PRIVATE ${PROJECT_SOURCE_DIR}/test)
+    target_compile_definitions(${bench} PRIVATE
+      ESP_BENCH_DIR="${PROJECT_BINARY_DIR}/bench")
+    esp_export_api(${bench})
     set_target_properties(${bench} PROPERTIES
       RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
     add_dependencies(benches ${bench})

@@ -303,7 +303,8 @@ shed_refuses_instead_of_waiting(Config) ->
     [urgent | After] = lists:nthtail(length(Before), All),
     Expected = [opened | lists:seq(1, Refused - 1)],
     Expected = Before ++ After,
-    {ok, x} = coop:call(Coop, x, ?LIMIT),
+    %% credit comes back on a way of its own, which may be longer
+    eventually(no_refusal, fun() -> coop:call(Coop, x, ?LIMIT) =:= {ok, x} end),
     stop(Coop).
 
 shed_refuses_beyond_max_queue(Config) ->
@@ -562,7 +563,9 @@ a_batch_to_a_coop_is_one_datum(Config) ->
     Messages = [M || {t, M} <- mailbox()],
     Results = unbatched(Coop, Messages),
     Results = lists:seq(1, N),
-    10 = lists:max([length(Rs) || {coop_batch, _, Rs} <- Messages]),
+    %% how full they are when they go is a matter of who is faster
+    Largest = lists:max([length(Rs) || {coop_batch, _, Rs} <- Messages]),
+    {true, _} = {Largest > 1 andalso Largest =< 10, Largest},
     stop(Coop),
     stop(Next).
 

@@ -24,7 +24,7 @@ struct sink {
 
 // Takes all, and says so at each `args` of them.
 struct count {
-  explicit count(std::int64_t n) : each(n) {}
+  explicit count(std::int64_t of_each) : each(of_each) {}
   std::int64_t each, n = 0;
   void operator()(esp::term, esp::outlet& out) {
     if (++n == each)
@@ -34,6 +34,9 @@ struct count {
 
 // {Pid, Message}: back to where it came from.
 void echo(std::pair<esp::pid, esp::term> m) { esp::send(m.first, m.second); }
+
+// A pid: the way back from the end of a row of nodes.
+void pong(esp::pid p) { esp::send(p, esp::atom("pong")); }
 
 // {Pid, N}: N messages to one process.
 void burst(std::pair<esp::pid, std::int64_t> m) {
@@ -49,5 +52,6 @@ ESP_PLUGIN(bench_tasks, "1.0.0") {
   plugin.task<sink>("sink");
   plugin.task<count>("count");
   plugin.task("echo", echo);
+  plugin.task("pong", pong);
   plugin.task("burst", burst);
 }

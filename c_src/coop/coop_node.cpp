@@ -237,16 +237,16 @@ std::string coop_node::doing() const {
 // What plugins call.
 namespace esp {
 
-void outlet::emit_datum(datum d) {
+void outlet::emit_datum(datum&& d) {
   static_cast<coop::emitter*>(node_)->emit(std::move(d));
 }
 
-void outlet::emit_datum_to(std::string_view node, datum d) {
+void outlet::emit_datum_to(std::string_view node, datum&& d) {
   if (!static_cast<coop::emitter*>(node_)->emit_to(node, std::move(d)))
     throw std::invalid_argument("no downstream node " + std::string(node));
 }
 
-void outlet::emit_datum_to(const pid& node, datum d) {
+void outlet::emit_datum_to(const pid& node, datum&& d) {
   static_cast<coop::emitter*>(node_)->emit_to(node, std::move(d));
 }
 

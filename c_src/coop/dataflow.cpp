@@ -71,9 +71,9 @@ std::variant<part, term> read_part(const term& t, method how,
 // Where a part that a task makes of a datum is kept.
 struct collector final : emitter {
   explicit collector(std::vector<term>& into) : into_(into) {}
-  void emit(datum d) override { into_.push_back(d.to_term()); }
-  bool emit_to(std::string_view, datum) override { return false; }
-  void emit_to(const pid&, datum) override {}
+  void emit(datum&& d) override { into_.push_back(d.to_term()); }
+  bool emit_to(std::string_view, datum&&) override { return false; }
+  void emit_to(const pid&, datum&&) override {}
   std::vector<term>& into_;
 };
 

@@ -11,9 +11,9 @@ namespace esp::coop {
 
 class emitter {
 public:
-  virtual void emit(datum d) = 0;
-  virtual bool emit_to(std::string_view node, datum d) = 0; // false: no such
-  virtual void emit_to(const pid& late, datum d) = 0;
+  virtual void emit(datum&& d) = 0;
+  virtual bool emit_to(std::string_view node, datum&& d) = 0; // false: no such
+  virtual void emit_to(const pid& late, datum&& d) = 0;
 
 protected:
   ~emitter() = default;

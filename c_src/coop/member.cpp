@@ -346,9 +346,7 @@ term member::describe(std::vector<std::pair<term, term>> more) {
 
 // ---- Credit -----------------------------------------------------------------
 
-void member::take_credit_in() {
-  if (!has_credit_in_.load(std::memory_order_acquire))
-    return;
+void member::hear_of_credit() {
   std::vector<returned_credit> came;
   bool lost = false;
   {
@@ -373,24 +371,29 @@ void member::take_credit_in() {
     receiver_->lose();
 }
 
-// At least one edge with credit, or nothing to wait for. Who waits says so
-// before it looks again, so that a receiver that gives back in between kicks.
+// At least one edge with credit, or nothing to wait for.
 bool member::can_take_data() {
   if (!is_wired_)
     return false;
   take_credit_in();
   if (late_ && (late_->barrier || late_->is_ending))
     return false;
-  const auto has = [](const out_edge& e) { return e.has_credit(); };
   if (receiver_ && !receiver_->has_credit())
     return false;
-  if (wiring_.out.empty()
-      || std::any_of(wiring_.out.begin(), wiring_.out.end(), has))
-    return true;
+  for (const out_edge& e : wiring_.out)
+    if (e.has_credit())
+      return true;
+  return wiring_.out.empty() || say_waiting();
+}
+
+// Who waits says so before it looks again, so that a receiver that gives back in
+// between kicks.
+bool member::say_waiting() {
   for (auto& e : wiring_.out)
     if (e.local)
       e.local->sender_waits.store(true);
-  return std::any_of(wiring_.out.begin(), wiring_.out.end(), has);
+  return std::any_of(wiring_.out.begin(), wiring_.out.end(),
+                     [](const out_edge& e) { return e.has_credit(); });
 }
 
 bool member::have_credit(std::span<out_edge> edges) {
@@ -432,9 +435,7 @@ void member::wait_for_news() {
   take_credit_in();
 }
 
-void member::give_back(in_edge& e, bool all) noexcept {
-  if (e.owed == 0 || (!all && e.owed * 4 < e.window))
-    return;
+void member::give_back_owed(in_edge& e) noexcept {
   const std::uint64_t units = std::exchange(e.owed, 0);
   if (e.local) {
     e.local->returned.store(e.local->returned.load(std::memory_order_relaxed)
@@ -465,8 +466,6 @@ void member::run_ended() noexcept {
 }
 
 in_edge* member::find_in(std::uint32_t n) noexcept {
-  if (wiring_.in.size() == 1 && wiring_.in.front().number == n)
-    return &wiring_.in.front();
   for (auto& e : wiring_.in)
     if (e.number == n)
       return &e;
@@ -488,31 +487,30 @@ void member::drop_in_edges_from(const esp::pid& sender) {
 // ---- Data -------------------------------------------------------------------
 
 void member::handle_data(message_ptr m) {
-  leaves_queue(*m);
-  if (m->edge != node::no_edge)
-    if (in_edge* const e = find_in(m->edge)) {
-      in_edge* const barred =
-          e->behind == node::no_edge ? e : find_in(e->behind);
-      if (barred != nullptr && barred->is_held) {
-        barred->held.push_back(std::move(m));
-        return;
-      }
-      if (m->kind == what::last)
-        return take_last(*e);
-      if (m->kind == what::barrier)
-        return take_barrier(*e, m->value.as<term>());
-      e->owed += m->units;
-      give_back(*e, false);
-      if (is_late_ && late_->origin)
-        late_->origin->is_used = true;
+  if (m->edge == node::no_edge) {
+    leaves_queue(*m);
+  } else if (in_edge* const e = find_in(m->edge)) {
+    in_edge* const barred
+        = e->behind == node::no_edge ? e : find_in(e->behind);
+    if (barred != nullptr && barred->is_held) {
+      barred->held.push_back(std::move(m));
+      return;
     }
+    if (m->kind == what::last)
+      return take_last(*e);
+    if (m->kind == what::barrier)
+      return take_barrier(*e, m->value.as<term>());
+    e->owed += m->units;
+    give_back(*e, false);
+    if (is_late_ && late_->origin)
+      late_->origin->is_used = true;
+  }
+  if (m->kind == what::data)
+    return take_datum(std::move(m));
   if (m->kind == what::flush) {
     barrier_enters(m->value.as<term>());
-    return pass_barrier(m->value.as<term>());
-  }
-  if (m->kind != what::data)
-    return; // from nobody that we know
-  take_datum(std::move(m));
+    pass_barrier(m->value.as<term>());
+  } // else from nobody that we know
 }
 
 void member::take_datum(message_ptr m) {
@@ -521,9 +519,11 @@ void member::take_datum(message_ptr m) {
     debug_in(m->value.to_term());
   if (keeps_lane())
     return take_kept_datum(std::move(m));
-  env_ = std::move(m->env);
+  if (m->env)
+    env_ = std::move(m->env);
   broke_off_ = !take(m->value);
-  env_.reset();
+  if (env_)
+    env_.reset();
 }
 
 // The task works at a datum of its own, so that this one is there still if it
@@ -611,7 +611,7 @@ void member::pass_on(const term& caller) {
   }
 }
 
-void member::emit(datum d) {
+void member::emit(datum&& d) {
   if (!wiring_.out.empty() && !wiring_.how)
     return emit_on(wiring_.out, std::move(d));
   check_exit();
@@ -621,15 +621,16 @@ void member::emit(datum d) {
   deliver_result(std::move(d));
 }
 
-void member::emit_on(std::span<out_edge> edges, datum d) {
+void member::emit_on(std::span<out_edge> edges, datum&& d) {
   check_exit();
   ++out_;
-  for (out_edge& e : edges.first(edges.size() - 1))
-    send_on(e, d.share());
-  send_on(edges.back(), std::move(d));
+  out_edge* const last = &edges.back();
+  for (out_edge* e = edges.data(); e != last; ++e)
+    send_on(*e, d.share());
+  send_on(*last, std::move(d));
 }
 
-void member::emit_chosen(datum d) {
+void member::emit_chosen(datum&& d) {
   if (wiring_.how->takes_any())
     wait_for_any_credit();
   auto& out = wiring_.out;
@@ -641,7 +642,7 @@ void member::emit_chosen(datum d) {
   send_on(out[chosen.back()], std::move(d));
 }
 
-bool member::emit_to(std::string_view target, datum d) {
+bool member::emit_to(std::string_view target, datum&& d) {
   check_exit();
   for (auto& e : wiring_.out)
     if (e.target == target) {
@@ -652,7 +653,7 @@ bool member::emit_to(std::string_view target, datum d) {
   return false;
 }
 
-void member::send_on(out_edge& e, datum d) {
+void member::send_on(out_edge& e, datum&& d) {
   if (!e.has_credit())
     wait_for_credit(e);
   if (!e.local && is_router())
@@ -664,18 +665,21 @@ void member::send_on(out_edge& e, datum d) {
   if (is_debugged())
     debug_out(d.to_term(),
               e.local ? term(e.local->receiver->pid()) : term(e.to));
-  if (e.local || e.here) {
-    auto m = std::make_unique<message>(what::data, std::move(d));
-    m->edge = e.number;
-    m->units = 1;
-    m->env = env_;
-    (e.local ? e.local->receiver : e.here)->push(std::move(m), lane::data);
+  node::process* const here
+      = e.local ? e.local->receiver.get() : e.here.get();
+  if (here == nullptr) {
+    home().send_message(pid(), e.to, own::data(e.number, 1, env_, d.to_term()));
     return;
   }
-  home().send_message(pid(), e.to, own::data(e.number, 1, env_, d.to_term()));
+  auto m = std::make_unique<message>(what::data, std::move(d));
+  m->edge = e.number;
+  m->units = 1;
+  if (env_)
+    m->env = env_;
+  here->push(std::move(m), lane::data);
 }
 
-void member::deliver_result(datum d) {
+void member::deliver_result(datum&& d) {
   if (env_ && env_->call) {
     const engine_call call(*this);
     if (!call.is_heard())

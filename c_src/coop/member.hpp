@@ -101,9 +101,9 @@ public:
 
   // For outlets, on this member's fiber, during a call of its task. Blocks;
   // throws exit_signal.
-  void emit(datum d) final;
-  bool emit_to(std::string_view node, datum d) final;
-  void emit_to(const esp::pid& late, datum d) final;
+  void emit(datum&& d) final;
+  bool emit_to(std::string_view node, datum&& d) final;
+  void emit_to(const esp::pid& late, datum&& d) final;
   // A late node that it has started: what was sent to it was the last.
   void stop_late(const esp::pid& node);
   // A late node that was not wired ends, and nobody minds.
@@ -128,7 +128,7 @@ protected:
   virtual std::vector<std::pair<term, term>> more_info() { return {}; }
   virtual atom role() const = 0;
   void pass_barrier(const term& caller);
-  void send_on(out_edge& e, datum d);
+  void send_on(out_edge& e, datum&& d);
   bool is_router() const noexcept { return late_ && late_->pool; }
   const queue_limits& limits() const noexcept { return limits_; }
   // A late node is ready: wires it to go where this one goes. Its maker alone
@@ -138,7 +138,7 @@ protected:
   // A late node has ended itself: so do those that it has started, before it.
   void end_late();
   // One result, on each of these; as emit().
-  void emit_on(std::span<out_edge> edges, datum d);
+  void emit_on(std::span<out_edge> edges, datum&& d);
   std::span<out_edge> out_edges() noexcept { return wiring_.out; }
   dispatch* how() noexcept { return wiring_.how.get(); }
   bool have_credit(std::span<out_edge> edges);
@@ -192,18 +192,27 @@ private:
   void finish_late();
   std::shared_ptr<made_node> made(const esp::pid& node) const;
   void not_understood(const term& message);
-  void send_to_worker(out_edge& e, datum d);
+  void send_to_worker(out_edge& e, datum&& d);
   void order_workers();
   void say_good_bye();
-  void give_back(in_edge& e, bool all) noexcept;
+  void give_back(in_edge& e, bool all) noexcept {
+    if (e.owed > 0 && (all || e.owed * 4 >= e.window))
+      give_back_owed(e);
+  }
+  void give_back_owed(in_edge& e) noexcept;
   in_edge* find_in(std::uint32_t number) noexcept;
-  void take_credit_in();
+  bool say_waiting();
+  void take_credit_in() {
+    if (has_credit_in_.load(std::memory_order_acquire))
+      hear_of_credit();
+  }
+  void hear_of_credit();
   void wait_for_credit(out_edge& e);
   void wait_for_any_credit();
   void wait_for_news(); // of credit
   void wait_for_connection(atom at_node);
-  void emit_chosen(datum d);
-  void deliver_result(datum d);
+  void emit_chosen(datum&& d);
+  void deliver_result(datum&& d);
   void debug_result(const term& result, const term& to) {
     if (is_debugged())
       debug_out(result, to);

@@ -185,7 +185,7 @@ std::shared_ptr<made_node> member::made(const esp::pid& node) const {
   return it == late_->made_by_pid.end() ? nullptr : late_->made.at(it->second);
 }
 
-void member::emit_to(const esp::pid& to, datum d) {
+void member::emit_to(const esp::pid& to, datum&& d) {
   static const atom noproc("noproc");
   check_exit();
   const auto n = made(to);
@@ -244,7 +244,7 @@ void member::add_late(const member_ptr& node) {
 // ---- Workers ---------------------------------------------------------------
 
 // The one next in turn, which is fed nothing else.
-void member::send_to_worker(out_edge& e, datum d) {
+void member::send_to_worker(out_edge& e, datum&& d) {
   check_exit();
   assert(!late_->pool->fresh.empty() && "credit is by workers");
   const esp::pid to = late_->pool->fresh.front();

@@ -65,7 +65,7 @@ void receiver::open(state s) noexcept {
   edge_.window = std::numeric_limits<std::uint64_t>::max();
 }
 
-void receiver::deliver(datum d) {
+void receiver::deliver(datum&& d) {
   static const atom noproc("noproc");
   if (state_ == state::demand) {
     keep(d.to_term());

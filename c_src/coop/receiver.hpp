@@ -35,7 +35,7 @@ public:
   void lose() noexcept;
 
   // Waits for credit; throws exit_signal.
-  void deliver(datum d);
+  void deliver(datum&& d);
   // All results are on their way when this returns; throws exit_signal.
   void flush();
   // The member has nothing more to do.

@@ -36,6 +36,43 @@ enum class what : std::uint8_t {
 
 inline constexpr std::uint32_t no_edge = 0xFFFFFFFF;
 
+// Messages that this thread has let go of: message_cache.cpp.
+class message_cache {
+public:
+  static void* take(std::size_t size) {
+    return near.size > 0 ? near.pop() : more(size);
+  }
+  static void put(void* p) noexcept {
+    if (near.size > 0 && near.size < batch)
+      near.push(p);
+    else
+      hand_on(p);
+  }
+
+  struct chain {
+    struct free_message {
+      free_message* next;
+    };
+    free_message* first = nullptr;
+    unsigned size = 0;
+
+    void push(void* p) noexcept {
+      first = ::new (p) free_message{first};
+      ++size;
+    }
+    void* pop() noexcept {
+      --size;
+      return std::exchange(first, first->next);
+    }
+  };
+  static constexpr unsigned batch = 256;
+  static constinit thread_local chain near;
+
+private:
+  static void* more(std::size_t size);
+  static void hand_on(void* p) noexcept;
+};
+
 struct message {
   message* next = nullptr;
   what kind = what::data;
@@ -47,10 +84,14 @@ struct message {
   envelope_ptr env;
 
   message() = default;
-  message(what k, datum v) : kind(k), value(std::move(v)) {}
+  message(what k, datum&& v) : kind(k), value(std::move(v)) {}
 
-  static void* operator new(std::size_t size); // message_cache.cpp
-  static void operator delete(void* p) noexcept;
+#ifndef ESP_SANITIZED
+  static void* operator new(std::size_t size) {
+    return message_cache::take(size);
+  }
+  static void operator delete(void* p) noexcept { message_cache::put(p); }
+#endif
 };
 using message_ptr = std::unique_ptr<message>;
 

@@ -17,24 +17,7 @@ namespace esp::node {
 
 namespace {
 
-struct free_message {
-  free_message* next;
-};
-struct chain {
-  free_message* first = nullptr;
-  unsigned size = 0;
-
-  void push(void* p) noexcept {
-    first = ::new (p) free_message{first};
-    ++size;
-  }
-  void* pop() noexcept {
-    --size;
-    return std::exchange(first, first->next);
-  }
-};
-
-constexpr unsigned batch = 256;
+using chain = message_cache::chain;
 
 // Batches between threads.
 class depot {
@@ -66,11 +49,11 @@ void let_go(chain c) noexcept {
 
 // Two chains, so that a thread at the edge of a batch does not go to the depot
 // with each message.
-constinit thread_local chain near, far;
+constinit thread_local chain far;
 
 struct at_thread_end {
   ~at_thread_end() {
-    let_go(std::exchange(near, {}));
+    let_go(std::exchange(message_cache::near, {}));
     let_go(std::exchange(far, {}));
   }
 };
@@ -82,21 +65,21 @@ void see_to_the_end() noexcept {
 
 } // namespace
 
-void* message::operator new(std::size_t size) {
-  if (near.size == 0) {
-    near = far.size > 0 ? std::exchange(far, {}) : between_threads.take();
-    if (near.size == 0) {
-      void* const p = std::malloc(size);
-      if (p == nullptr)
-        throw std::bad_alloc();
-      return p;
-    }
+constinit thread_local chain message_cache::near;
+
+void* message_cache::more(std::size_t size) {
+  near = far.size > 0 ? std::exchange(far, {}) : between_threads.take();
+  if (near.size > 0) {
     see_to_the_end();
+    return near.pop();
   }
-  return near.pop();
+  void* const p = std::malloc(size);
+  if (p == nullptr)
+    throw std::bad_alloc();
+  return p;
 }
 
-void message::operator delete(void* p) noexcept {
+void message_cache::hand_on(void* p) noexcept {
   if (near.size == 0)
     see_to_the_end();
   if (near.size == batch) {
@@ -105,15 +88,6 @@ void message::operator delete(void* p) noexcept {
     far = std::exchange(near, {});
   }
   near.push(p);
-}
-
-#else
-
-void* message::operator new(std::size_t size) {
-  return ::operator new(size);
-}
-void message::operator delete(void* p) noexcept {
-  ::operator delete(p);
 }
 
 #endif

@@ -185,7 +185,8 @@ void process::run() noexcept {
         return;
       }
     }
-    if (message_ptr m = control.pop_front()) {
+    if (!control.empty()) {
+      const message_ptr m = control.pop_front();
       guarded([&] { handle_control(*m); });
       if (control.empty())
         home_.flush(); // an answer does not wait for the data behind it
@@ -207,12 +208,11 @@ void process::run() noexcept {
       more_data = false;
       break;
     }
-    if (n == data_per_run || (n > 0 && sched::this_worker::should_yield())) {
+    if (n == data_per_run || sched::this_worker::beat(n > 0)) {
       more_data = true;
       break;
     }
     ++n;
-    sched::this_worker::beat();
     message_ptr m = mine_.pop_front();
     count_taken(1);
     handled_.store(handled_.load(std::memory_order_relaxed) + 1,
@@ -263,16 +263,12 @@ void process::finalize() {
 
 // ---- A lane that is kept ---------------------------------------------------
 
-void process::enter_task() noexcept {
-  if (!keeps_lane())
-    return;
+void process::enter_task_of_kept() noexcept {
   const std::lock_guard guard(lock_);
   flags_.fetch_or(in_task, std::memory_order_relaxed);
 }
 
-bool process::leave_task() noexcept {
-  if (!keeps_lane())
-    return true;
+bool process::leave_task_of_kept() noexcept {
   const std::lock_guard guard(lock_);
   flags_.fetch_and(static_cast<std::uint16_t>(~in_task),
                    std::memory_order_relaxed);
@@ -328,9 +324,7 @@ void process::wait_parked(clock::time_point until) {
                    std::memory_order_relaxed);
 }
 
-void process::check_exit() {
-  if ((flags_.load(std::memory_order_acquire) & exiting) == 0)
-    return;
+void process::throw_exit() {
   term reason;
   {
     const std::lock_guard guard(lock_);

@@ -151,7 +151,10 @@ public:
   std::optional<term> await(const ref& r, clock::time_point until);
   void forget(const ref& r) noexcept;
   // Throws exit_signal if the process has been told to end.
-  void check_exit();
+  void check_exit() {
+    if ((flags_.load(std::memory_order_acquire) & exiting) != 0)
+      throw_exit();
+  }
   // The task is over and what it holds is being destroyed.
   bool is_finalizing() const noexcept { return finalizing_; }
 
@@ -214,8 +217,11 @@ protected:
   // Around a task's own code, where a process that keeps its lane may be given
   // up, and for what the task asks of the engine there, where it may not.
   // leave_task() is false if it has been: it is to unwind and touch nothing.
-  void enter_task() noexcept;
-  bool leave_task() noexcept;
+  void enter_task() noexcept {
+    if (keeps_lane())
+      enter_task_of_kept();
+  }
+  bool leave_task() noexcept { return !keeps_lane() || leave_task_of_kept(); }
   class engine_call {
   public:
     explicit engine_call(process& p) noexcept
@@ -328,6 +334,9 @@ private:
 
   template <class F>
   void guarded(F&& f) noexcept;
+  [[noreturn]] void throw_exit();
+  void enter_task_of_kept() noexcept;
+  bool leave_task_of_kept() noexcept;
   extra& more();
   void wake_if(bool wanted) noexcept; // under lock_
   bool enqueue() noexcept;            // under lock_: true: schedule it

@@ -200,8 +200,11 @@ bool is_running() noexcept {
   const worker* const w = worker::here();
   return w != nullptr && w->is_running();
 }
-void beat() noexcept { worker::here()->beat(); }
-bool should_yield() noexcept { return worker::here()->should_yield(); }
+bool beat(bool may_yield) noexcept {
+  worker* const w = worker::here();
+  w->beat();
+  return may_yield && w->should_yield();
+}
 
 } // namespace this_worker
 

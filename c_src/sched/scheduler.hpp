@@ -83,11 +83,10 @@ namespace this_worker {
 // True on a worker's thread, inside a run().
 bool is_running() noexcept;
 // A cheap sign of life between two pieces of work of one run(): long_schedule
-// and takeover count from the last one.
-void beat() noexcept;
-// True if fibers or timers of this worker wait for the running one to make
-// room: time to leave run() early.
-bool should_yield() noexcept;
+// and takeover count from the last one. If `may_yield`, true says that fibers or
+// timers of this worker wait for the running one to make room: time to leave
+// run() early.
+bool beat(bool may_yield) noexcept;
 
 } // namespace this_worker
 

@@ -5,17 +5,12 @@ namespace esp {
 template <>
 const value_type datum::type_of<term> = {
     sizeof(term),
-    [](void* to, void* from) noexcept {
-      term* const source = static_cast<term*>(from);
-      ::new (to) term(std::move(*source));
-      source->~term();
-    },
+    nullptr,
     [](void* to, const void* from) {
       ::new (to) term(*static_cast<const term*>(from));
     },
     [](void* v) noexcept { static_cast<term*>(v)->~term(); },
     [](const void* v) { return *static_cast<const term*>(v); },
-    true,
 };
 
 datum::shared* datum::make_box(std::size_t size) {
@@ -25,28 +20,14 @@ datum::shared* datum::make_box(std::size_t size) {
   return b;
 }
 
-void datum::take(datum& other) noexcept {
-  if (type_ == nullptr)
-    return;
-  if (boxed_)
-    std::memcpy(storage_, other.storage_, sizeof(shared*));
-  else
-    type_->move(storage_, other.storage_);
-  other.type_ = nullptr;
-  other.boxed_ = false;
-}
-
-void datum::reset() noexcept {
-  if (type_ == nullptr)
-    return;
+void datum::destroy() noexcept {
   if (!boxed_) {
     type_->destroy(storage_);
   } else if (box()->references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-    type_->destroy(box()->value);
+    if (type_->destroy != nullptr)
+      type_->destroy(box()->value);
     ::operator delete(box());
   }
-  type_ = nullptr;
-  boxed_ = false;
 }
 
 datum datum::share() {
@@ -58,7 +39,10 @@ datum datum::share() {
   }
   if (!boxed_) { // from here on both look at one value on the heap
     shared* const b = make_box(type_->size);
-    type_->move(b->value, storage_);
+    if (type_->move != nullptr)
+      type_->move(b->value, storage_);
+    else
+      std::memcpy(b->value, storage_, type_->size);
     std::memcpy(storage_, &b, sizeof b);
     boxed_ = true;
   }
@@ -68,7 +52,5 @@ datum datum::share() {
   d.boxed_ = true;
   return d;
 }
-
-term datum::to_term() const { return type_->encode(address()); }
 
 } // namespace esp

@@ -10,9 +10,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace esp {
 
@@ -21,24 +23,31 @@ namespace esp {
 // terms, however alike the types look.
 struct value_type {
   std::size_t size;
-  void (*move)(void* to, void* from) noexcept; // leaves `from` destroyed
+  // Leaves `from` destroyed; null: its bytes are all that it takes.
+  void (*move)(void* to, void* from) noexcept;
   void (*copy)(void* to, const void* from);
-  void (*destroy)(void* v) noexcept;
+  void (*destroy)(void* v) noexcept; // null: nothing to do
   term (*encode)(const void* v);
-  bool is_inline; // fits a datum, and moves without throwing
 };
+
+// Types of which a moved one and its destroyed source are the same bytes
+// elsewhere. Specialise it for those of your own.
+template <class T>
+inline constexpr bool is_relocatable
+    = std::is_trivially_copyable_v<T> || std::is_same_v<T, term>
+      || std::is_same_v<T, atom>;
+template <class T>
+inline constexpr bool is_relocatable<std::unique_ptr<T>> = true;
+template <class T>
+inline constexpr bool is_relocatable<std::vector<T>> = true;
 
 class ESP_API datum {
 public:
   datum() noexcept = default; // empty; only to be assigned to
-  datum(datum&& other) noexcept : type_(other.type_), boxed_(other.boxed_) {
-    take(other);
-  }
+  datum(datum&& other) noexcept { take(other); }
   datum& operator=(datum&& other) noexcept {
     if (this != &other) {
       reset();
-      type_ = other.type_;
-      boxed_ = other.boxed_;
       take(other);
     }
     return *this;
@@ -71,7 +80,9 @@ public:
   // copied, others shared from now on.
   datum share();
 
-  term to_term() const;
+  term to_term() const {
+    return holds<term>() ? as<term>() : type_->encode(address());
+  }
 
   template <class T>
   static const value_type type_of;
@@ -92,8 +103,23 @@ private:
   const void* address() const noexcept {
     return boxed_ ? box()->value : storage_;
   }
-  void take(datum& other) noexcept;
-  void reset() noexcept;
+  // This one is empty.
+  void take(datum& other) noexcept {
+    if (other.type_ == nullptr)
+      return;
+    type_ = std::exchange(other.type_, nullptr);
+    boxed_ = other.boxed_;
+    if (boxed_ || type_->move == nullptr)
+      std::memcpy(storage_, other.storage_, capacity);
+    else
+      type_->move(storage_, other.storage_);
+  }
+  void reset() noexcept {
+    if (type_ != nullptr && (boxed_ || type_->destroy != nullptr))
+      destroy();
+    type_ = nullptr;
+  }
+  void destroy() noexcept;
   static shared* make_box(std::size_t size);
 
   const value_type* type_ = nullptr;
@@ -104,24 +130,25 @@ private:
 template <class T>
 inline const value_type datum::type_of = {
     sizeof(T),
-    [](void* to, void* from) noexcept {
-      T* const source = static_cast<T*>(from);
-      ::new (to) T(std::move(*source));
-      source->~T();
-    },
+    is_relocatable<T> ? nullptr
+                      : +[](void* to, void* from) noexcept {
+                          T* const source = static_cast<T*>(from);
+                          ::new (to) T(std::move(*source));
+                          source->~T();
+                        },
     [](void* to, const void* from) {
       if constexpr (std::is_copy_constructible_v<T>)
         ::new (to) T(*static_cast<const T*>(from));
     },
-    [](void* v) noexcept { static_cast<T*>(v)->~T(); },
+    std::is_trivially_destructible_v<T>
+        ? nullptr
+        : +[](void* v) noexcept { static_cast<T*>(v)->~T(); },
     [](const void* v) -> term {
       if constexpr (std::is_same_v<T, term>)
         return *static_cast<const term*>(v);
       else
         return esp::to_term<T>(*static_cast<const T*>(v));
     },
-    sizeof(T) <= capacity && alignof(T) <= 8
-        && std::is_nothrow_move_constructible_v<T>,
 };
 
 // Terms belong to every image.

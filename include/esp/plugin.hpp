@@ -37,7 +37,7 @@ namespace esp {
 
 // Raised whenever a plugin built against older headers would misread what the
 // host hands it. Checked before anything of a plugin runs.
-inline constexpr std::uint32_t abi_number = 1;
+inline constexpr std::uint32_t abi_number = 2;
 
 // Any number of results of one datum, in order.
 template <class T>
@@ -70,9 +70,9 @@ public:
     emit_datum_to(node, datum::of(std::forward<T>(value)));
   }
 
-  void emit_datum(datum d);
-  void emit_datum_to(std::string_view node, datum d);
-  void emit_datum_to(const pid& node, datum d);
+  void emit_datum(datum&& d);
+  void emit_datum_to(std::string_view node, datum&& d);
+  void emit_datum_to(const pid& node, datum&& d);
 
   explicit outlet(void* node) noexcept : node_(node) {}
   outlet(const outlet&) = delete;

@@ -1,10 +1,9 @@
 // Restarts of a body among threads that come in an order of the test's making.
 
 #include "coop/coop_node.hpp"
-#include "coop/coop_service.hpp"
 #include "coop/kill_switch.hpp"
-#include "plugin/task_table.hpp"
 #include "support/live_node.hpp"
+#include "support/lone_node.hpp"
 
 #include <doctest/doctest.h>
 
@@ -22,87 +21,29 @@ namespace {
 
 using namespace esp;
 
-// No other node in the world.
-class nobody final : public node::peers {
-public:
-  result<void> start() override { return {}; }
-  void stop() override {}
-  std::uint32_t creation() const noexcept override { return 1; }
-  std::uint16_t listen_port() const noexcept override { return 0; }
-  node::peer_ptr find(atom) const override { return nullptr; }
-  std::vector<node::peer_ptr> connected() const override { return {}; }
-  void send(atom, const dist::control&) override {}
-  void connect(atom) override {}
-  void flush() override {}
+struct world : test::lone_node {
+  world() : lone_node(std::string(ESP_TEST_PLUGIN_DIR) + "/seeded.so", 2) {}
 };
-
-struct world {
-  world() : home(options()) {
-    if (!tasks.load(std::string(ESP_TEST_PLUGIN_DIR) + "/seeded.so"))
-      throw std::runtime_error("no plugin");
-    (void)home.start();
-    home.register_name(atom("erlangsp"), home.spawn<coop::coop_service>(tasks));
-  }
-  ~world() { home.stop(); }
-
-  static node::node_options options() {
-    node::node_options o;
-    o.peers.node_name = "c@alone";
-    o.workers.workers = 2;
-    o.make_peers = [](node::peer_events&) {
-      return std::make_unique<nobody>();
-    };
-    return o;
-  }
-
-  plugin::task_table tasks;
-  node::node home;
-};
-
-// On a process of the test's: what is sent under a tag of its own.
-term answer(const std::function<void(const term& tag)>& ask) {
-  const term tag = make_ref();
-  ask(tag);
-  const auto a = receive(
-      [&](const term& m) { return m.arity() == 2 && m.element(0) == tag; },
-      test::patience);
-  if (!a)
-    throw std::runtime_error("no answer");
-  return a->element(1);
-}
 
 term request(const pid& to, const term& what) {
-  return answer([&](const term& tag) {
-    send(to, term::tuple({atom("$coop"), term::tuple({self(), tag}), what}));
-  });
+  return test::request(to, what, test::patience);
 }
 
 // Two nodes in a row that may be restarted, their parent this process: {ok,
 // Head} or an error.
 term start(atom registered) {
   const auto task = [](const char* name) {
-    return term::map({{atom("name"), atom(name)},
-                      {atom("home"), atom("native")},
-                      {atom("plugin"), atom("seeded")},
-                      {atom("task"), atom("sleep_on")},
-                      {atom("args"), term()},
-                      {atom("dataflow"), atom("broadcast")}});
+    return test::native(name, "seeded", "sleep_on", term());
   };
-  const term spec = term::map(
-      {{atom("nodes"), term::list({task("a"), task("b")})},
-       {atom("edges"), term::list({term::tuple({atom("a"), atom("b")})})},
-       {atom("window"), term::integer(10)},
+  return test::start_coop(
+      {task("a"), task("b")}, {term::tuple({atom("a"), atom("b")})},
+      test::patience,
+      {{atom("window"), term::integer(10)},
        {atom("name"), registered},
        {atom("max_queue"), term::integer(100)},
        {atom("max_queue_bytes"), term::integer(1 << 20)},
-       {atom("receiver"), atom("none")},
        {atom("restart"),
         term::tuple({term::integer(10), term::integer(1000)})}});
-  return answer([&](const term& tag) {
-    send(atom("erlangsp"),
-         term::tuple({atom("$gen_call"), term::tuple({self(), tag}),
-                      term::tuple({atom("start"), spec})}));
-  });
 }
 
 boost::intrusive_ptr<coop::kill_switch> switch_of(node::node& home) {
