@@ -478,7 +478,9 @@ change({hold, Ref}, Pid, P = #process{head = Head, waits = none}) when Head =:= 
         true ->
             {{error, busy}, P}
     end;
-change({prepare_change, {Modules, OldVsn, Extra}}, Pid, P = #process{waits = none}) ->
+change({prepare_change, {Modules, OldVsn, Extra}}, Pid, P = #process{waits = none}) when
+    length(Modules) >= 0
+->
     #process{module = Module, state = State} = P,
     case [Each || Each <- modules(P), lists:member(Each, Modules)] of
         [Changed | _] ->

@@ -728,4 +728,24 @@ bad_requests_are_errors(_) ->
     ok = coop_process:ask(Switch, abort_change, ?LIMIT),
     ok = coop_process:ask(coop:head(Coop), release, ?LIMIT),
     stop(Coop),
-    {error, noproc} = esp_plugin:upgrade(Coop, grows, []).
+    {error, noproc} = esp_plugin:upgrade(Coop, grows, []),
+    %% nonsense of strangers is not understood, and that is all
+    Mixed = start(template(mixed), #{receiver => self()}),
+    #{switches := Switches} = coop:info(Mixed),
+    [
+        Pid ! {'$coop', {self(), make_ref()}, Request}
+     || Pid <- [coop:head(Mixed) | Switches] ++ [P || {_, P} <- nodes_of(Mixed)],
+        Request <- [
+            {changes, [a | b]},
+            {changes, ["x", self()]},
+            {prepare_change, x, y, z},
+            {prepare_change, {[a | b], undefined, x}},
+            {prepare_change, x},
+            {let_go, x},
+            {let_go, -1},
+            {hold},
+            release
+        ]
+    ],
+    {ok, #{n := 1}} = coop:call(Mixed, #{n => 1, by => []}, ?LIMIT),
+    stop(Mixed).

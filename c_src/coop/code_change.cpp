@@ -17,18 +17,6 @@ const atom ok("ok"), error_("error"), no_plugin("no_plugin"),
 
 term error(term reason) { return term::tuple({error_, std::move(reason)}); }
 
-std::vector<atom> names(const term& list) {
-  std::vector<atom> all;
-  for (const term& t : list.as_list().value_or(std::vector<term>()))
-    if (const auto a = t.as_atom())
-      all.push_back(*a);
-  return all;
-}
-
-bool contains(const std::vector<atom>& all, atom a) {
-  return std::find(all.begin(), all.end(), a) != all.end();
-}
-
 } // namespace
 
 code_change::code_change(kill_switch& of) : of_(of) {}
@@ -45,10 +33,10 @@ void code_change::request(const term& from, const term& r) {
   if (!who)
     return;
   if (r.is_tagged("changes", 2)) {
-    const auto n = count(names(r.element(1)));
-    return reply(from, term::tuple({atom("native"),
-                                    term::integer(static_cast<std::int64_t>(
-                                        n))}));
+    std::int64_t n = 0;
+    for_each(current(r.element(1)),
+             [&](coop_node*, const plugin::image_ptr&) { ++n; });
+    return reply(from, term::tuple({atom("native"), term::integer(n)}));
   }
   if (r.is_tagged("let_go", 2)) {
     of_.let_go(static_cast<std::uint64_t>(
@@ -62,7 +50,8 @@ void code_change::request(const term& from, const term& r) {
     watch_ = of_.monitor(*who, who->node);
     is_down_ = r.element(2).is_tagged("down", 2);
     extra_ = r.element(3);
-    return prepare(from, names(r.element(1)));
+    to_ = current(r.element(1));
+    return prepare(from);
   }
   if (r.is_atom("abort_change")) {
     if (by_ == *who)
@@ -74,18 +63,22 @@ void code_change::request(const term& from, const term& r) {
   commit(from);
 }
 
-// Of the plugins' nodes, those that do not run the current image.
+code_change::images code_change::current(const term& plugins) const {
+  images all;
+  const auto names = plugins.as_list().value_or(std::vector<term>());
+  for (const term& t : names)
+    if (const auto a = t.as_atom(); a && of_.tasks() != nullptr)
+      all.emplace(*a, of_.tasks()->find(a->name()));
+  return all;
+}
+
 template <class F>
-void code_change::for_each(const std::vector<atom>& plugins, F&& f) const {
-  if (of_.tasks() == nullptr)
-    return;
+void code_change::for_each(const images& to, F&& f) const {
   const auto one = [&](const member_ptr& m) {
     auto* const n = dynamic_cast<coop_node*>(m.get());
-    if (n == nullptr || !contains(plugins, n->plugin_name()))
-      return;
-    auto current = of_.tasks()->find(n->plugin_name().name());
-    if (current != n->task().from)
-      f(n, std::move(current));
+    const auto it = n != nullptr ? to.find(n->plugin_name()) : to.end();
+    if (it != to.end() && it->second != n->task().from)
+      f(n, it->second);
   };
   for (const auto& m : of_.members_)
     one(m);
@@ -93,15 +86,8 @@ void code_change::for_each(const std::vector<atom>& plugins, F&& f) const {
     one(m);
 }
 
-std::size_t code_change::count(const std::vector<atom>& plugins) const {
-  std::size_t n = 0;
-  for_each(plugins, [&](coop_node*, const plugin::image_ptr&) { ++n; });
-  return n;
-}
-
-void code_change::prepare(const term& from, const std::vector<atom>& plugins) {
+void code_change::prepare(const term& from) {
   from_ = from;
-  plugins_ = plugins;
   ++order_;
   if (auto wrong = find_new())
     return refuse(*wrong);
@@ -116,10 +102,8 @@ void code_change::prepare(const term& from, const std::vector<atom>& plugins) {
 std::optional<term> code_change::find_new() {
   std::optional<term> wrong;
   of_.take_in_late();
-  for_each(plugins_, [&](coop_node* n, plugin::image_ptr to) {
-    if (wrong
-        || std::any_of(asked_.begin(), asked_.end(),
-                       [&](const asked& a) { return a.node == n; }))
+  for_each(to_, [&](coop_node* n, const plugin::image_ptr& to) {
+    if (wrong || asked_.contains(n->number()))
       return;
     const auto bad = [&](term cause) {
       wrong = term::tuple({n->name_in_template(), std::move(cause)});
@@ -129,7 +113,7 @@ std::optional<term> code_change::find_new() {
     const auto* const entry = to->find(n->task_name().name());
     if (entry == nullptr)
       return bad(term::tuple({no_task, n->plugin_name(), n->task_name()}));
-    asked_.push_back({n, {std::move(to), entry}});
+    asked_.emplace(n->number(), asked{n, {to, entry}});
   });
   return wrong;
 }
@@ -148,7 +132,7 @@ std::optional<term> code_change::find_misfit() const {
     add(m);
   for (const auto& [number, m] : of_.late_)
     add(m);
-  for (const auto& a : asked_)
+  for (const auto& [number, a] : asked_)
     entries[a.node->name_in_template()] = a.to.entry;
   for (const auto& [from, to] : of_.edges()) {
     const auto f = entries.find(from), g = entries.find(to);
@@ -161,7 +145,7 @@ std::optional<term> code_change::find_misfit() const {
 }
 
 void code_change::tell_prepare() {
-  for (auto& a : asked_)
+  for (auto& [number, a] : asked_)
     if (!a.is_told) {
       a.is_told = a.is_awaited = true;
       ++awaited_;
@@ -173,27 +157,23 @@ void code_change::answered(std::uint64_t node, std::uint32_t order,
                            const std::optional<term>& refusal) {
   if (order != order_)
     return; // aborted meanwhile
-  const auto a = std::find_if(
-      asked_.begin(), asked_.end(),
-      [&](const asked& each) { return each.node->number() == node; });
-  if (a == asked_.end() || !a->is_awaited)
+  const auto it = asked_.find(node);
+  if (it == asked_.end() || !std::exchange(it->second.is_awaited, false))
     return;
-  a->is_awaited = false;
   --awaited_;
   if (refusal)
-    return refuse(term::tuple({a->node->name_in_template(), *refusal}));
+    return refuse(
+        term::tuple({it->second.node->name_in_template(), *refusal}));
   check_answered();
 }
 
 void code_change::gone(std::uint64_t node) {
-  const auto a = std::find_if(
-      asked_.begin(), asked_.end(),
-      [&](const asked& each) { return each.node->number() == node; });
-  if (a == asked_.end())
+  const auto it = asked_.find(node);
+  if (it == asked_.end())
     return;
-  if (a->is_awaited)
+  if (it->second.is_awaited)
     --awaited_;
-  asked_.erase(a);
+  asked_.erase(it);
   check_answered();
 }
 
@@ -202,8 +182,7 @@ void code_change::check_answered() {
     return;
   if (is_committing_) {
     if (from_)
-      reply(*from_, term::tuple({ok, term::integer(static_cast<std::int64_t>(
-                                         of_.generation()))}));
+      done();
     return end();
   }
   const std::size_t before = asked_.size();
@@ -216,19 +195,24 @@ void code_change::check_answered() {
                              static_cast<std::int64_t>(asked_.size()))}));
 }
 
+void code_change::done() const {
+  reply(*from_, term::tuple({ok, term::integer(static_cast<std::int64_t>(
+                                     of_.generation()))}));
+}
+
 // What is made from here on is of the new images, and the old ones are kept, for
 // values of theirs may still be on their way.
 void code_change::commit(const term& from) {
   from_ = from;
   is_committing_ = true;
   std::vector<std::pair<plugin::image_ptr, plugin::image_ptr>> changed;
-  for (const auto& a : asked_)
+  for (const auto& [number, a] : asked_)
     changed.emplace_back(a.node->task().from, a.to.from);
   std::sort(changed.begin(), changed.end());
   changed.erase(std::unique(changed.begin(), changed.end()), changed.end());
   of_.changes(changed);
   ++order_;
-  for (auto& a : asked_) {
+  for (auto& [number, a] : asked_) {
     a.is_awaited = true;
     ++awaited_;
     a.node->commit_change(order_);
@@ -238,7 +222,7 @@ void code_change::commit(const term& from) {
 
 void code_change::abort() {
   ++order_;
-  for (const auto& a : asked_)
+  for (const auto& [number, a] : asked_)
     a.node->abort_change();
   end();
 }
@@ -253,10 +237,12 @@ bool code_change::lost(const ref& r) {
   return true;
 }
 
-void code_change::drop(const term& reason) {
+void code_change::drop(const term& reason, bool lives_on) {
   if (!by_)
     return;
-  if (from_)
+  if (from_ && is_committing_ && lives_on)
+    done();
+  else if (from_)
     reply(*from_, error(reason));
   ++order_;
   end();
@@ -276,6 +262,7 @@ void code_change::end() {
   from_.reset();
   is_committing_ = false;
   asked_.clear();
+  to_.clear();
   awaited_ = 0;
   extra_ = term();
   of_.change_is_over();

@@ -21,6 +21,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 namespace esp::coop {
@@ -44,8 +45,9 @@ public:
   void gone(std::uint64_t node);
   // A monitor has fired: true if it was that of who had asked for this.
   bool lost(const ref& r);
-  // The body is no more.
-  void drop(const term& reason);
+  // The body is no more. If another takes its place, that is what this one was
+  // to become as soon as it was told to.
+  void drop(const term& reason, bool lives_on);
   bool is_under_way() const noexcept { return by_.has_value(); }
 
 private:
@@ -55,16 +57,21 @@ private:
     bool is_told = false, is_awaited = false;
   };
 
+  // A plugin and its current image, which may be null.
+  using images = std::unordered_map<atom, plugin::image_ptr>;
+
+  images current(const term& plugins) const;
+  // Nodes that do not run these.
   template <class F>
-  void for_each(const std::vector<atom>& plugins, F&& f) const;
-  std::size_t count(const std::vector<atom>& plugins) const;
-  void prepare(const term& from, const std::vector<atom>& plugins);
+  void for_each(const images& current, F&& f) const;
+  void prepare(const term& from);
   std::optional<term> find_new();
   std::optional<term> find_misfit() const;
   void tell_prepare();
   void commit(const term& from);
   void abort();
   void check_answered();
+  void done() const;
   void end();
   void reply(const term& from, const term& answer) const;
   void refuse(const term& reason);
@@ -74,10 +81,10 @@ private:
   ref watch_;
   std::optional<term> from_; // of the request under way
   bool is_committing_ = false;
-  std::vector<atom> plugins_;
+  images to_; // whatever is loaded meanwhile
   bool is_down_ = false; // to an older version
   term extra_;
-  std::vector<asked> asked_;
+  std::unordered_map<std::uint64_t, asked> asked_; // by the node's number
   std::size_t awaited_ = 0;
   std::uint32_t order_ = 0;
 };

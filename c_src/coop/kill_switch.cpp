@@ -262,7 +262,7 @@ void kill_switch::begin_end(const term& reason) {
     return;
   ending_ = reason;
   if (change_)
-    change_->drop(reason);
+    change_->drop(reason, false);
   for (const auto& m : members_)
     m->end(reason);
   for (const auto& [number, m] : late_)
@@ -465,7 +465,7 @@ void kill_switch::fall(const term& reason) {
     reason_ = reason;
   phase_ = phase::falling;
   if (change_)
-    change_->drop(term::tuple({atom("restarted"), reason}));
+    change_->drop(term::tuple({atom("restarted"), reason}), true);
   for (const auto& m : members_)
     m->end(reason);
   check_fallen();
