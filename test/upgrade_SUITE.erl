@@ -507,6 +507,7 @@ a_change_is_no_flush(_) ->
     ok = coop:relay_data(Coop, #{n => 1, by => []}),
     {ok, <<"2.0.0">>} = load(2),
     ok = esp_plugin:upgrade(Coop, grows, []),
+    #{first := undefined, last := 1} = sys:get_state(node_of(Coop, a)),
     ok = coop:relay_data(Coop, #{n => 2, by => []}),
     {ok, #{n := 3}} = coop:call(Coop, #{n => 3, by => []}, ?LIMIT),
     [#{n := 1}, #{n := 2}] = esp_test_lib:take(2),

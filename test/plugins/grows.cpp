@@ -46,9 +46,15 @@ struct stamp {
 
 // Its flush is heard of.
 struct flushes {
-  mark operator()(mark m) { return m; }
+  std::int64_t last = 0;
+  mark operator()(mark m) {
+    last = m.n;
+    return m;
+  }
   void flush(esp::outlet& out) { out.emit(esp::atom("flushed")); }
-  static constexpr auto fields() { return esp::fields(); }
+  static constexpr auto fields() {
+    return esp::fields(esp::field("last", &flushes::last));
+  }
 };
 
 // What the next version has another kind of, or none.

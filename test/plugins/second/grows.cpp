@@ -4,6 +4,7 @@
 #include <esp/plugin.hpp>
 
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -89,11 +90,19 @@ private:
   std::int64_t total_ = 0;
 };
 
+// One field more, which need not be there: nothing is to be written for that.
 struct flushes {
-  double unused = 0;
-  mark operator()(mark m) { return m; }
+  std::optional<std::string> first;
+  std::int64_t last = 0;
+  mark operator()(mark m) {
+    last = m.n;
+    return m;
+  }
   void flush(esp::outlet& out) { out.emit(esp::atom("flushed")); }
-  static constexpr auto fields() { return esp::fields(); }
+  static constexpr auto fields() {
+    return esp::fields(esp::field("first", &flushes::first),
+                       esp::field("last", &flushes::last));
+  }
 };
 
 // Its state does not fit the first one's.
