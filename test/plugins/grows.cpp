@@ -4,6 +4,7 @@
 
 #include <esp/plugin.hpp>
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -12,14 +13,14 @@
 namespace grows {
 
 struct census {
-  inline static std::int64_t counted = 0;
+  inline static std::atomic<std::int64_t> counted{0};
 };
 struct registry {
   static registry& instance() {
     static registry r;
     return r;
   }
-  std::int64_t asked = 0;
+  std::atomic<std::int64_t> asked{0};
 };
 
 // What goes from node to node: a number, and the versions of who has had it.

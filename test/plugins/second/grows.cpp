@@ -3,6 +3,7 @@
 
 #include <esp/plugin.hpp>
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
@@ -13,7 +14,7 @@
 namespace grows {
 
 struct census {
-  inline static std::int64_t counted = 0;
+  inline static std::atomic<std::int64_t> counted{0};
 };
 struct registry {
   static registry& instance() {
@@ -21,7 +22,7 @@ struct registry {
     return r;
   }
   std::string before = "the number was here";
-  std::int64_t asked = 0;
+  std::atomic<std::int64_t> asked{0};
 };
 
 struct mark {
