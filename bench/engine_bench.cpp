@@ -11,7 +11,41 @@
 #include <chrono>
 #include <cstdlib>
 #include <future>
+#include <malloc.h>
 #include <thread>
+
+namespace {
+
+std::atomic<std::int64_t> live_bytes{0}, allocations{0};
+
+void* counted(void* p) {
+  if (p == nullptr)
+    throw std::bad_alloc();
+  live_bytes.fetch_add(static_cast<std::int64_t>(malloc_usable_size(p) + 8),
+                       std::memory_order_relaxed);
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return p;
+}
+void uncount(void* p) noexcept {
+  if (p != nullptr)
+    live_bytes.fetch_sub(static_cast<std::int64_t>(malloc_usable_size(p) + 8),
+                         std::memory_order_relaxed);
+  std::free(p);
+}
+
+} // namespace
+
+// All of the heap, with malloc's own 8 bytes a block.
+void* operator new(std::size_t size) { return counted(std::malloc(size)); }
+void* operator new(std::size_t size, std::align_val_t a) {
+  return counted(std::aligned_alloc(static_cast<std::size_t>(a), size));
+}
+void operator delete(void* p) noexcept { uncount(p); }
+void operator delete(void* p, std::size_t) noexcept { uncount(p); }
+void operator delete(void* p, std::align_val_t) noexcept { uncount(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
+  uncount(p);
+}
 
 namespace {
 
@@ -251,7 +285,7 @@ BENCHMARK(create_coop)->UseManualTime();
 // one node.
 void create_and_kill(benchmark::State& state) {
   const auto n = state.range(0);
-  double killing = 0;
+  double killing = 0, bytes = 0;
   run(state, 1, [&] {
     for (auto _ : state) {
       std::vector<term> nodes{native("router", "pass")}, edges;
@@ -260,24 +294,34 @@ void create_and_kill(benchmark::State& state) {
         nodes.push_back(native(name, "pass"));
         edges.push_back(edge("router", name));
       }
+      const auto before = live_bytes.load();
       const auto start = clock::now();
       const term made
           = test::start_coop(std::move(nodes), std::move(edges), patience);
       const pid head = *made.element(1).as_pid();
       const auto there = clock::now();
+      esp::sleep(milliseconds(200)); // whoever made it clears up
+      bytes = static_cast<double>(live_bytes.load() - before);
+      const auto slept = clock::now() - there;
       stop(head, "kill");
       const auto& table = node::process::current()->home().table();
       while (table.size() > 3)
         esp::sleep(milliseconds(0));
-      killing += seconds_since(there);
-      state.SetIterationTime(seconds_since(start));
+      killing += seconds_since(there + slept);
+      state.SetIterationTime(seconds_since(start + slept));
     }
   });
   state.SetItemsProcessed(state.iterations() * n);
+  state.counters["bytes"] = bytes / static_cast<double>(n);
   state.counters["kill_ns"] = killing * 1e9
                               / static_cast<double>(state.iterations() * n);
 }
-BENCHMARK(create_and_kill)->Arg(1'000)->Arg(10'000)->UseManualTime();
+BENCHMARK(create_and_kill)
+    ->Arg(1'000)
+    ->Arg(10'000)
+    ->Arg(100'000)
+    ->Iterations(1)
+    ->UseManualTime();
 
 // ---- What there is to compare with ------------------------------------------
 
@@ -342,4 +386,11 @@ BENCHMARK(intrusive_queues);
 
 } // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv))
+    return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}

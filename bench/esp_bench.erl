@@ -26,6 +26,16 @@ main() ->
     io:format("~-44ts ~12ts ~12ts ~8ts ~8ts~n", ["", "erlangsp", "BEAM", "ratio", "aim"]),
     Rows = [
         fun pipeline/1,
+        fun(_) -> engine_pipeline() end,
+        fun(_) -> beside_queues() end,
+        fun(_) -> lone_token() end,
+        fun(_) -> broadcast(1) end,
+        fun(_) -> broadcast(8) end,
+        fun(_) -> broadcast(64) end,
+        fun(_) -> blocked_task() end,
+        fun(_) -> create_coop() end,
+        fun(_) -> create_and_kill() end,
+        fun(_) -> heap_per_node() end,
         fun one_way_in/1,
         fun one_way_out/1,
         fun round_trip/1,
@@ -39,6 +49,7 @@ main() ->
         fun priority/1,
         fun flood/1
     ],
+    put(engine, engine()),
     lists:foreach(fun(Row) -> print(Row(PeerNode)) end, Rows),
     peer:stop(Peer),
     halt(0).
@@ -68,7 +79,111 @@ pipeline(_) ->
         First ! stop
     end),
     Hops = N * (Stages + 1),
+    put(beam_pipeline, Theirs * 1000 / Hops),
     {"pipeline of 8 stages, ns a hop", Ours * 1000 / Hops, Theirs * 1000 / Hops, less, 5.0}.
+
+%%% Rows of the engine alone, which is a program of its own: what it prints, by
+%%% name and column.
+
+engine() ->
+    Program = filename:join(os:getenv("ESP_BUILD_DIR"), "bench/engine_bench"),
+    Csv = os:cmd(
+        "taskset -c 0 " ++ Program ++
+            " --benchmark_format=csv --benchmark_repetitions=" ++ integer_to_list(?ROUNDS) ++
+            " 2>/dev/null"
+    ),
+    [Header | Lines] = lists:dropwhile(
+        fun(L) -> not lists:prefix("name,", L) end, string:split(Csv, "\n", all)
+    ),
+    Columns = columns(Header),
+    Measured = [maps:from_list(lists:zip(Columns, columns(L))) || L <- Lines, L =/= ""],
+    [M#{"name" := string:trim(maps:get("name", M), both, "\"")} || M <- Measured].
+
+columns(Line) -> [string:trim(C, both, "\"") || C <- string:split(Line, ",", all)].
+
+%% The median of the rounds.
+engine(Name, Column) ->
+    Values = lists:sort([
+        number(maps:get(Column, M))
+     || M = #{"name" := N} <- get(engine),
+        lists:member(N, [Name, Name ++ "/manual_time", Name ++ "/iterations:1/manual_time"])
+    ]),
+    lists:nth((length(Values) + 1) div 2, Values).
+
+number(Text) ->
+    case string:to_float(Text) of
+        {error, no_float} -> float(list_to_integer(Text));
+        {Value, _} -> Value
+    end.
+
+ns_an_item(Name) -> 1.0e9 / engine(Name, "items_per_second").
+
+engine_pipeline() ->
+    {"... in the engine alone, ns a hop", ns_an_item("pipeline/8"), get(beam_pipeline), less, 5.0}.
+
+beside_queues() ->
+    {"... beside bare intrusive queues, ns", ns_an_item("pipeline/8"),
+        ns_an_item("intrusive_queues"), less, 0.5}.
+
+lone_token() ->
+    {Length, Laps} = {1_000, 20},
+    Me = self(),
+    Theirs = median(fun() ->
+        Last = spawn_link(fun() -> ring_end(Laps, Me) end),
+        First = lists:foldl(fun(_, To) -> spawn_link(?MODULE, stage, [To]) end, Last, lists:seq(2, Length)),
+        Last ! {ring, First},
+        receive ring_done -> ok end,
+        First ! stop
+    end),
+    {"one token through 1,000 nodes, ns a hop", ns_an_item("lone_token/1000"),
+        Theirs * 1000 / (Length * Laps), less, 7.0}.
+
+ring_end(Laps, Report) -> receive {ring, First} -> ring_end(Laps, First, Report) end.
+
+ring_end(Laps, First, Report) ->
+    First ! token,
+    receive token when Laps > 1 -> ring_end(Laps - 1, First, Report);
+            token -> Report ! ring_done, receive stop -> ok end
+    end.
+
+broadcast(Width) ->
+    N = 200_000 div Width,
+    Theirs = median(fun() ->
+        Ref = make_ref(),
+        Me = self(),
+        Sinks = [spawn_link(fun() -> count(N, {Me, Ref}) end) || _ <- lists:seq(1, Width)],
+        spawn_link(fun() -> send_all(Sinks, N) end),
+        [receive Ref -> ok end || _ <- Sinks]
+    end),
+    {lists:flatten(io_lib:format("broadcast to ~b, deliveries/s", [Width])),
+        engine("broadcast/" ++ integer_to_list(Width), "items_per_second"),
+        N * Width * 1.0e6 / Theirs, more, 5.0}.
+
+send_all(_, 0) -> ok;
+send_all(Sinks, N) -> [S ! N || S <- Sinks], send_all(Sinks, N - 1).
+
+blocked_task() ->
+    {"a task that waits and goes on, ns (of 300)", ns_an_item("blocked"), 300.0, less, 1.0}.
+
+create_coop() ->
+    {"co-op of 8 nodes made, us (of 20)", ns_an_item("create_coop") / 1000, 20.0, less, 1.0}.
+
+create_and_kill() ->
+    N = 100_000,
+    Theirs = median(fun() ->
+        {Parent, Ref} = spawn_monitor(fun() ->
+            Pids = [spawn_link(fun() -> receive stop -> ok end end) || _ <- lists:seq(1, N)],
+            exit({made, length(Pids)})
+        end),
+        receive {'DOWN', Ref, process, Parent, _} -> ok end,
+        wait_until(fun() -> erlang:system_info(process_count) < N end)
+    end),
+    {"100,000 nodes made and killed, us each",
+        ns_an_item("create_and_kill/100000") / 1000, Theirs / N, less, 10.0}.
+
+heap_per_node() ->
+    {"heap of an idle co-op node, bytes (of 256)", engine("create_and_kill/100000", "bytes"), 256.0,
+        less, 1.0}.
 
 one_way_in(PeerNode) ->
     N = 200_000,

@@ -43,9 +43,8 @@ result<void> engine::start() {
   served::start_servers(node_, functions_);
   static const atom service_name("erlangsp");
   const auto service = node_.spawn<coop::coop_service>(tasks_);
-  service->set_origin({term::tuple({service_name, atom("init"),
-                                    term::integer(1)}),
-                       {}});
+  service->set_origin(
+      term::tuple({service_name, atom("init"), term::integer(1)}), {});
   node_.register_name(service_name, service);
   return {};
 }

@@ -23,6 +23,22 @@ term list_of(const edge_counts& counts) {
 
 } // namespace
 
+builder::builder(node::node& home, spec s)
+    : home_(home),
+      spec_(std::move(s)),
+      limits_{spec_.max_queue, spec_.max_queue_bytes,
+              new dead_letters(home, spec_.dead_letter)},
+      entries_(spec_.entries()),
+      last_tier_(spec_.last_tier()),
+      in_(spec_.nodes.size()),
+      out_(spec_.nodes.size()) {
+  for (std::size_t k = 0; k < spec_.edges.size(); ++k) {
+    const auto [from, to] = spec_.edges[k];
+    out_[from].push_back(static_cast<std::uint32_t>(k + 1));
+    in_[to].push_back(static_cast<std::uint32_t>(k + 1));
+  }
+}
+
 void builder::begin(node::process& maker, const pid& parent) {
   parent_ = parent;
   group_leader_ = maker.leader();
@@ -35,8 +51,8 @@ void builder::begin(node::process& maker, const pid& parent) {
   switch_->adopt(spawn_members());
   switch_->set_parent(parent);
   switch_->set_origin(
-      {term::tuple({atom("coop_kill_switch"), atom("init"), term::integer(1)}),
-       {parent}});
+      term::tuple({atom("coop_kill_switch"), atom("init"), term::integer(1)}),
+      {parent});
   spawn_workers();
   of_parent_ = maker.monitor(parent, parent.node);
   for (std::size_t i = 0; i < places_.size(); ++i)
@@ -47,8 +63,12 @@ builder::node_ptr builder::spawn_node(std::size_t i) {
   const auto& n = spec_.nodes[i];
   auto here = home_.spawn<coop_node>(
       n, limits_, switch_, spec_.restart.has_value(), n.used_by.has_value());
-  here->set_origin({term::tuple({n.plugin_name, n.task_name, term::integer(2)}),
-                    {switch_->pid(), parent_}});
+  auto& origin = origins_[{n.plugin_name, n.task_name}];
+  if (!origin)
+    origin = new node::origin(
+        term::tuple({n.plugin_name, n.task_name, term::integer(2)}),
+        {switch_->pid(), parent_});
+  here->set_origin(origin);
   here->set_parent(switch_->pid());
   if (group_leader_ != home_.default_leader())
     here->receive_leader(group_leader_);
@@ -149,8 +169,8 @@ void builder::make_head(node::process& maker) {
   head_ = home_.spawn<head>(limits_, spec_);
   limits_.beyond->set_head(head_->pid());
   head_->set_origin(
-      {term::tuple({atom("coop_head"), atom("init"), term::integer(1)}),
-       {parent_}});
+      term::tuple({atom("coop_head"), atom("init"), term::integer(1)}),
+      {parent_});
   head_->set_parent(parent_);
   head_->receive_leader(maker.leader());
   if (spec_.name == atom() || home_.register_name(spec_.name, head_))
@@ -265,14 +285,15 @@ std::optional<term> builder::read_pids(const term& pids) {
   const auto workers = pids.get("workers").value_or(term::list({})).as_list();
   if (!nodes || !workers)
     return bad;
+  std::map<atom, std::size_t> by_name;
+  for (std::size_t i = 0; i < places_.size(); ++i)
+    by_name.emplace(spec_.nodes[i].name, i);
   const auto for_each = [&](const std::vector<term>& all, auto&& take) {
     return std::all_of(all.begin(), all.end(), [&](const term& one) {
       const auto pair = one.elements();
       const auto name = pair.size() == 2 ? pair[0].as_atom() : std::nullopt;
-      for (std::size_t i = 0; name && i < places_.size(); ++i)
-        if (spec_.nodes[i].name == *name)
-          return take(places_[i], pair[1]);
-      return false;
+      const auto at = name ? by_name.find(*name) : by_name.end();
+      return at != by_name.end() && take(places_[at->second], pair[1]);
     });
   };
   const bool is_good =
@@ -332,21 +353,19 @@ std::vector<term> builder::more_workers(std::shared_ptr<builder> self,
 }
 
 std::unique_ptr<wiring> builder::worker_wiring(std::size_t i) const {
-  auto w = base_wiring(head_pid_);
+  auto w = base_wiring();
   const std::size_t router = *spec_.nodes[i].used_by;
-  for (std::size_t k = 0; k < spec_.edges.size(); ++k) {
-    const auto [from, to] = spec_.edges[k];
-    if (from == router) {
-      in_edge in;
-      in.number = in.sender_number = static_cast<std::uint32_t>(k + 1);
-      w->origin = late_origin{places_[router].p, in.number};
-      w->in.push_back(std::move(in));
-    }
-    if (from != i)
-      continue;
+  for (const std::uint32_t number : out_[router]) {
+    in_edge in;
+    in.number = in.sender_number = number;
+    w->origin = late_origin{places_[router].p, number};
+    w->in.push_back(std::move(in));
+  }
+  for (const std::uint32_t number : out_[i]) {
+    const std::size_t to = spec_.edges[number - 1].second;
     out_edge e;
     e.number = e.own_number = switch_->next_edge(late_kind::worker);
-    e.behind = static_cast<std::uint32_t>(k + 1);
+    e.behind = number;
     e.window = std::min<std::uint64_t>(spec_.window, worker_window);
     e.target = spec_.nodes[to].base;
     e.to = places_[to].p;
@@ -355,8 +374,7 @@ std::unique_ptr<wiring> builder::worker_wiring(std::size_t i) const {
   }
   const auto& how = spec_.nodes[i].how;
   if (w->out.empty()) {
-    w->receiver = spec_.receiver;
-    w->window = std::min<std::uint64_t>(spec_.window, worker_window);
+    w->of = facts_of_workers_;
   } else if (how.how != dataflow::method::broadcast) {
     w->how = std::make_unique<dispatch>(how, w->out, w->out.front().number);
   }
@@ -369,10 +387,8 @@ worker_pool builder::pool_of(std::size_t router, std::size_t worker) const {
   p.most = spec_.window;
   p.supplier = spec_.nodes[worker].is_native ? switch_->pid() : other_switch_;
   p.fresh.assign(places_[worker].fresh.begin(), places_[worker].fresh.end());
-  for (std::size_t k = 0; k < spec_.edges.size(); ++k)
-    if (spec_.edges[k].first == worker)
-      p.beyond.push_back({static_cast<std::uint32_t>(k + 1),
-                          places_[spec_.edges[k].second].p});
+  for (const std::uint32_t number : out_[worker])
+    p.beyond.push_back({number, places_[spec_.edges[number - 1].second].p});
   return p;
 }
 
@@ -483,14 +499,26 @@ void builder::connect_again(const term& reason, losses l) {
 
 // ---- Wires ----------------------------------------------------------------
 
-std::unique_ptr<wiring> builder::base_wiring(const pid& head_pid) const {
+std::unique_ptr<wiring> builder::base_wiring() const {
   auto w = std::make_unique<wiring>();
-  w->head = head_pid;
-  w->tag = spec_.tag;
-  w->batch = spec_.batch;
-  w->last_tier = spec_.last_tier();
-  w->window = spec_.window;
+  w->of = facts_;
   return w;
+}
+
+void builder::gather_facts(const pid& head_pid) {
+  const auto gather = [&](std::uint64_t window) {
+    auto* const f = new co_op_facts;
+    f->receiver = spec_.receiver;
+    f->tag = spec_.tag;
+    f->batch = spec_.batch;
+    f->last_tier = last_tier_;
+    f->window = window;
+    f->head = head_pid;
+    return facts_ptr(f);
+  };
+  facts_ = gather(spec_.window);
+  facts_of_workers_
+      = gather(std::min<std::uint64_t>(spec_.window, worker_window));
 }
 
 boost::intrusive_ptr<local_link>
@@ -510,7 +538,6 @@ builder::link_between(std::uint32_t number, member_ptr from, member_ptr to) {
 // head to the entry nodes follow.
 void builder::connect(const pid& head_pid, const pid& parent) {
   limits_.beyond->set_head(head_pid);
-  head_pid_ = head_pid;
   is_connected_ = true;
   connect_nodes(head_pid);
   if (!head_) {
@@ -556,7 +583,8 @@ std::vector<std::pair<atom, pid>> builder::named() const {
 }
 
 void builder::connect_nodes(const pid& head_pid) {
-  links_.assign(spec_.edges.size() + spec_.entries().size(), nullptr);
+  gather_facts(head_pid);
+  links_.assign(spec_.edges.size() + entries_.size(), nullptr);
   for (std::size_t i = 0; i < places_.size(); ++i) {
     if (places_[i].here)
       connect_node(i, head_pid);
@@ -567,25 +595,24 @@ void builder::connect_nodes(const pid& head_pid) {
 
 // Last: from then on data come.
 void builder::connect_head(std::optional<restart> after) {
-  const auto entries = spec_.entries();
   if (head_) {
-    auto w = base_wiring(head_->pid());
-    for (std::size_t k = 0; k < entries.size(); ++k) {
+    auto w = base_wiring();
+    for (std::size_t k = 0; k < entries_.size(); ++k) {
       out_edge e;
       e.number = e.own_number =
           static_cast<std::uint32_t>(spec_.edges.size() + k + 1);
       e.window = spec_.window;
       e.sent = carried_[e.number];
-      e.target = spec_.nodes[entries[k]].name;
-      e.local = link_between(e.number, head_, places_[entries[k]].here);
-      e.to = places_[entries[k]].p;
+      e.target = spec_.nodes[entries_[k]].name;
+      e.local = link_between(e.number, head_, places_[entries_[k]].here);
+      e.to = places_[entries_[k]].p;
       w->out.push_back(std::move(e));
     }
     if (!after) {
       w->first = what_the_head_needs();
       if (spec_.how.how != dataflow::method::broadcast)
         w->how = std::make_unique<dispatch>(spec_.how, w->out, head_->number(),
-                                            entries.size() / spec_.instances);
+                                            entries_.size() / spec_.instances);
     }
     w->after = std::move(after);
     head_->wire(std::move(w));
@@ -594,7 +621,7 @@ void builder::connect_head(std::optional<restart> after) {
 }
 
 void builder::connect_node(std::size_t i, const pid& head_pid) {
-  auto w = base_wiring(head_pid);
+  auto w = base_wiring();
   const auto& here = places_[i].here;
   const auto add_in = [&](std::uint32_t number, const member_ptr& from_here,
                           const pid& from) {
@@ -606,43 +633,40 @@ void builder::connect_node(std::size_t i, const pid& head_pid) {
       e.from = from;
     w->in.push_back(std::move(e));
   };
-  for (std::size_t k = 0; k < spec_.edges.size(); ++k) {
-    const auto number = static_cast<std::uint32_t>(k + 1);
-    const auto [from, to] = spec_.edges[k];
-    if (to == i) {
-      // In its workers' stead a router passes barriers on.
-      const std::size_t sender = spec_.nodes[from].used_by.value_or(from);
-      add_in(number, places_[sender].here, places_[sender].p);
-    }
-    if (from != i)
-      continue;
+  w->in.reserve(in_[i].size());
+  for (const std::uint32_t number : in_[i]) {
+    const std::size_t from = spec_.edges[number - 1].first;
+    // In its workers' stead a router passes barriers on.
+    const std::size_t sender = spec_.nodes[from].used_by.value_or(from);
+    add_in(number, places_[sender].here, places_[sender].p);
+  }
+  w->out.reserve(out_[i].size());
+  for (const std::uint32_t number : out_[i]) {
+    const std::size_t to = spec_.edges[number - 1].second;
     out_edge e;
     e.number = e.own_number = number;
+    e.target = spec_.nodes[to].base;
     if (spec_.nodes[to].used_by) {
-      e.target = spec_.nodes[to].base;
       w->pool = pool_of(i, to);
       w->out.push_back(std::move(e));
       continue;
     }
     e.window = spec_.window;
-    e.sent = carried_[number];
-    e.target = spec_.nodes[to].base;
+    if (const auto c = carried_.find(number); c != carried_.end())
+      e.sent = c->second;
     e.local = link_between(number, here, places_[to].here);
     e.to = places_[to].p;
     w->out.push_back(std::move(e));
   }
-  const auto entries = spec_.entries();
-  if (const auto at = std::find(entries.begin(), entries.end(), i);
-      at != entries.end())
+  if (const auto at = std::lower_bound(entries_.begin(), entries_.end(), i);
+      at != entries_.end() && *at == i)
     add_in(static_cast<std::uint32_t>(
                spec_.edges.size()
-               + static_cast<std::size_t>(at - entries.begin()) + 1),
+               + static_cast<std::size_t>(at - entries_.begin()) + 1),
            head_, head_pid);
   const auto& how = spec_.nodes[i].how;
-  if (w->out.empty())
-    w->receiver = spec_.receiver;
-  else if (how.how != dataflow::method::broadcast
-           && how.how != dataflow::method::consume)
+  if (!w->out.empty() && how.how != dataflow::method::broadcast
+      && how.how != dataflow::method::consume)
     w->how = std::make_unique<dispatch>(how, w->out, here->number());
   if (is_again_)
     w->left = std::move(waiting_[i]);

@@ -7,6 +7,7 @@
 #include "coop/kill_switch.hpp"
 #include "coop/spec.hpp"
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <unordered_map>
@@ -16,11 +17,7 @@ namespace esp::coop {
 
 class builder {
 public:
-  builder(node::node& home, spec s)
-      : home_(home),
-        spec_(std::move(s)),
-        limits_{spec_.max_queue, spec_.max_queue_bytes,
-                new dead_letters(home, spec_.dead_letter)} {}
+  builder(node::node& home, spec s);
 
   // Makes the processes of this home and has every node initialise itself.
   // `maker` hears, as data, of what comes of it, and hands it to hear(), until
@@ -109,19 +106,25 @@ private:
   void connect_head(std::optional<restart> after);
   std::unique_ptr<founding> what_the_head_needs() const;
   std::vector<std::pair<atom, pid>> named() const;
-  std::unique_ptr<wiring> base_wiring(const pid& head_pid) const;
+  void gather_facts(const pid& head_pid);
+  std::unique_ptr<wiring> base_wiring() const;
   boost::intrusive_ptr<local_link> link_between(std::uint32_t number,
                                                 member_ptr from, member_ptr to);
 
   node::node& home_;
   spec spec_; // but for change_to() it does not change
   const queue_limits limits_;
+  const std::vector<std::size_t> entries_;
+  const std::size_t last_tier_;
+  std::vector<std::vector<std::uint32_t>> in_, out_; // each node's edges' numbers
   kill_switch_ptr switch_;
   boost::intrusive_ptr<head> head_;                     // null: on the VM
   std::vector<place> places_;                           // as spec_.nodes
   std::vector<boost::intrusive_ptr<local_link>> links_; // by edge number - 1
+  std::map<std::pair<atom, atom>, node::origin_ptr> origins_; // {Plugin, Task}
+  facts_ptr facts_, facts_of_workers_;
   std::vector<pid> switches_;
-  pid leader_, other_switch_, head_pid_, group_leader_;
+  pid leader_, other_switch_, group_leader_;
   bool is_connected_ = false, is_again_ = false;
   std::vector<node::message_list> waiting_; // as spec_.nodes: of their lanes
   edge_counts carried_;                     // how many of those, or on the VM

@@ -106,8 +106,8 @@ result<esp::pid> coop_node::start_node(std::string_view name,
   s.task_name = atom(task);
   s.stack = s.task.entry->options.stack;
   const auto node = home().spawn<coop_node>(s, limits(), switch_, false, true);
-  node->set_origin({term::tuple({plugin_name_, s.task_name, term::integer(2)}),
-                    {switch_->pid(), pid()}});
+  node->set_origin(term::tuple({plugin_name_, s.task_name, term::integer(2)}),
+                   {switch_->pid(), pid()});
   node->set_parent(switch_->pid());
   node->receive_leader(leader());
   if (!switch_->adopt(node)) {

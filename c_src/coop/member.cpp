@@ -243,7 +243,7 @@ void member::handle_request(message& m) {
   if (m.kind == what::data) // relayed with high priority: ahead of the rest
     return put_ahead(std::make_unique<message>(std::move(m)));
   if (m.kind == what::down && receiver_
-      && m.value.as<term>().element(1).as_ref() == of_receiver_)
+      && m.value.as<term>().element(1) == term(*of_receiver_))
     return receiver_->lose(); // it came before its reference was noted
   if (m.kind == what::last)
     return settle_late();
@@ -267,7 +267,7 @@ void member::handle_request(message& m) {
     if (request.is_atom("info"))
       home().reply(pid(), from, describe(more_info()));
     else if (request.is_atom("head"))
-      home().reply(pid(), from, wiring_.head);
+      home().reply(pid(), from, wiring_.of ? wiring_.of->head : esp::pid());
     else
       home().reply(
           pid(), from,
@@ -283,27 +283,28 @@ void member::take_wiring(wiring&& w) {
     w.in = std::move(wiring_.in);
   if (!w.how)
     w.how = std::move(wiring_.how);
-  wiring_ = std::move(w);
+  static_cast<wires&>(wiring_) = std::move(static_cast<wires&>(w));
   if (is_wired_) {
     const std::lock_guard guard(inbox_);
     credit_in_.clear(); // of edges that are no more
   }
-  take_late_wiring();
-  if (wiring_.receiver.what != receiver_spec::kind::none) {
-    receiver_ = std::make_unique<receiver>(*this, wiring_);
+  take_late_wiring(w);
+  if (wiring_.out.empty()
+      && wiring_.of->receiver.what != receiver_spec::kind::none) {
+    receiver_ = std::make_unique<receiver>(*this, wiring_.of);
     receiver_->attach();
   }
-  for (const message* i = wiring_.left.front(); i != nullptr; i = i->next)
+  for (const message* i = w.left.front(); i != nullptr; i = i->next)
     if (is_plain(*i))
       plain_bytes_.fetch_add(size_of(*i), std::memory_order_relaxed);
-  unread(std::move(wiring_.left));
+  unread(std::move(w.left));
   is_wired_ = true;
   if (late_)
     for (const term& t : std::exchange(late_->joining, {}))
       take_joining(t);
-  if (const auto first = std::move(wiring_.first))
+  if (const auto first = std::move(w.first))
     founded(std::move(*first));
-  if (const auto after = std::exchange(wiring_.after, std::nullopt))
+  if (const auto after = std::move(w.after))
     rewired(*after);
 }
 
@@ -600,14 +601,14 @@ void member::pass_on(const term& caller) {
     }
     if (is_router() ? !late_->pool->beyond.empty() : !wiring_.out.empty())
       return;
-    const term mark = own::flushed(caller.element(1), wiring_.last_tier);
+    const term mark = own::flushed(caller.element(1), wiring_.of->last_tier);
     if (is_router()) // by the way that its workers' results go
       home().send_message(pid(), late_->pool->supplier,
                           own::mark(caller.element(0), mark));
     else if (const auto to = caller.element(0).as_pid())
       home().send_message(pid(), *to, mark);
     if (keeps_lane())
-      home().send_message(pid(), wiring_.head, mark);
+      home().send_message(pid(), wiring_.of->head, mark);
   } catch (const exit_signal&) { // noted already; run() ends it
   }
 }
@@ -687,7 +688,7 @@ void member::deliver_result(datum&& d) {
       check_exit();
     home().reply(pid(), *env_->call, d.to_term());
     if (keeps_lane())
-      home().send_message(pid(), wiring_.head, own::replied(*env_->call));
+      home().send_message(pid(), wiring_.of->head, own::replied(*env_->call));
   } else if (receiver_)
     receiver_->deliver(std::move(d));
 }
@@ -710,13 +711,13 @@ void member::wait_for_connection(atom at_node) {
 void member::watch_receiver(const dist::pid_or_name& who, atom at_node) {
   const ref watch = monitor(who, at_node);
   const std::lock_guard guard(inbox_);
-  of_receiver_ = watch;
+  of_receiver_ = std::make_unique<ref>(watch);
 }
 
 bool member::intercept_down(const ref& r) {
   {
     const std::lock_guard guard(inbox_);
-    if (of_receiver_ != r)
+    if (!of_receiver_ || *of_receiver_ != r)
       return false;
     receiver_lost_ = true;
     has_credit_in_.store(true, std::memory_order_release);
@@ -799,7 +800,7 @@ std::uint64_t member::inside() const {
 // The links of an edge hold both its processes; each lets go of its own, once
 // its fiber and, if its lane is kept, whoever takes that are done with them.
 void member::drop_wiring(bool from_outside) {
-  wiring last;
+  wires last;
   std::unique_ptr<wiring> unseen;
   const std::lock_guard guard(inbox_);
   (from_outside ? is_let_go_ : is_over_) = true;

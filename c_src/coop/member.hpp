@@ -40,17 +40,16 @@ struct founding {
   kill_switch_ptr body;
 };
 
-// The edges of one member, made where the co-op is made and handed over.
-struct wiring {
+// The edges of one member.
+struct wires {
   std::vector<in_edge> in;
   std::vector<out_edge> out;     // empty: the last tier
   std::unique_ptr<dispatch> how; // null: every result takes all of `out`
-  receiver_spec receiver;        // of the last tier
-  std::optional<term> tag;
-  std::size_t batch = 0;        // 0: results go one by one
-  std::size_t last_tier = 0;    // nodes in the co-op's last tier
-  std::uint64_t window = 1'000; // of edges that are made later
-  pid head;
+  facts_ptr of;                  // null before there are any
+};
+
+// ... made where the co-op is made and handed over, with what is told once.
+struct wiring : wires {
   std::optional<late_origin> origin; // of a late node, whose `out` are too
   std::optional<worker_pool> pool;   // of a router by `consume`
   std::unique_ptr<founding> first;   // for the head
@@ -109,7 +108,7 @@ public:
   // A late node that was not wired ends, and nobody minds.
   void withdraw();
   bool is_wired() const noexcept { return is_wired_; }
-  esp::pid head_pid() const noexcept { return wiring_.head; }
+  esp::pid head_pid() const noexcept { return wiring_.of->head; }
 
 protected:
   // One datum, its credit given back; env() is its envelope. False: the process
@@ -123,7 +122,7 @@ protected:
   virtual void rewired(const restart& r) { (void)r; }
 
   const node::envelope_ptr& env() const noexcept { return env_; }
-  std::uint64_t window() const noexcept { return wiring_.window; }
+  std::uint64_t window() const noexcept { return wiring_.of->window; }
   term describe(std::vector<std::pair<term, term>> more);
   virtual std::vector<std::pair<term, term>> more_info() { return {}; }
   virtual atom role() const = 0;
@@ -183,7 +182,7 @@ private:
   void pass_on(const term& caller);
   void release_held();
   late_part& late();
-  void take_late_wiring();
+  void take_late_wiring(wiring& w);
   void take_joining(const term& request);
   void take_late_news(const returned_credit& c);
   void take_last(const in_edge& e);
@@ -222,7 +221,7 @@ private:
   const atom name_in_template_;
   const queue_limits limits_;
   std::atomic<std::size_t> plain_bytes_{0}; // waiting, that have no credit
-  wiring wiring_;
+  wires wiring_;
   std::unique_ptr<receiver> receiver_; // null: none, or not of the last tier
   node::envelope_ptr env_;
   node::message_ptr hand_; // being worked at, if the lane is kept
@@ -238,7 +237,7 @@ private:
 
   mutable spinlock inbox_; // guards what is below
   std::vector<returned_credit> credit_in_;
-  std::optional<ref> of_receiver_; // the monitor of who gives it credit
+  std::unique_ptr<ref> of_receiver_; // the monitor of who gives it credit
   bool receiver_lost_ = false;
   std::unique_ptr<wiring> new_wiring_;
   bool is_over_ = false, is_let_go_ = false; // the last to be clears up

@@ -41,17 +41,16 @@ late_part& member::late() {
 
 // ---- Edges -----------------------------------------------------------------
 
-void member::take_late_wiring() {
-  if (wiring_.pool) {
-    auto& p = late().pool.emplace(std::move(*wiring_.pool));
-    wiring_.pool.reset();
+void member::take_late_wiring(wiring& w) {
+  if (w.pool) {
+    auto& p = late().pool.emplace(std::move(*w.pool));
     p.supplied = p.fresh.size();
     count_workers(wiring_.out.front(), p);
     order_workers();
   }
-  if (!wiring_.origin)
+  if (!w.origin)
     return;
-  late().origin = *wiring_.origin;
+  late().origin = *w.origin;
   for (const auto& e : wiring_.out)
     home().send_message(pid(), e.to,
                         own::join(pid(), e.number, e.behind, e.window));
@@ -208,7 +207,7 @@ void member::add_late(const member_ptr& node) {
   auto w = std::make_unique<wiring>();
   auto n = std::make_shared<made_node>();
   n->edge.number = n->edge.own_number = number;
-  n->edge.window = wiring_.window;
+  n->edge.window = window();
   n->edge.target = node->name_in_template();
   n->edge.to = node->pid();
   auto& link = n->edge.local = new local_link;
@@ -216,26 +215,21 @@ void member::add_late(const member_ptr& node) {
   link->receiver = node;
   in_edge in;
   in.number = in.sender_number = number;
-  in.window = wiring_.window;
+  in.window = window();
   in.local = link;
   w->in.push_back(std::move(in));
   for (const auto& o : wiring_.out) {
     out_edge e;
     e.number = e.own_number = switch_->next_edge(late_kind::started);
     e.behind = o.behind == node::no_edge ? o.number : o.behind;
-    e.window = wiring_.window;
+    e.window = window();
     e.target = o.target;
     e.to = o.to;
     e.here = o.local ? o.local->receiver : o.here;
     w->out.push_back(std::move(e));
   }
   w->origin = late_origin{pid(), number, true};
-  w->receiver = wiring_.receiver;
-  w->tag = wiring_.tag;
-  w->batch = wiring_.batch;
-  w->last_tier = wiring_.last_tier;
-  w->window = wiring_.window;
-  w->head = wiring_.head;
+  w->of = wiring_.of;
   late().made_by_pid.emplace(n->edge.to, number);
   late().made.emplace(number, std::move(n));
   node->wire(std::move(w));

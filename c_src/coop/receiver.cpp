@@ -15,23 +15,20 @@ const atom coop_meter("coop_meter");
 
 } // namespace
 
-receiver::receiver(member& node, const wiring& w)
+receiver::receiver(member& node, facts_ptr of)
     : node_(node),
-      to_(w.receiver),
-      tag_(w.tag),
-      batch_(w.batch),
-      head_(w.head),
-      half_(std::max<std::uint64_t>(1, w.window / 2)),
-      state_(to_.what == receiver_spec::kind::coop     ? state::coop
-             : to_.what == receiver_spec::kind::demand ? state::demand
-                                                       : state::metered) {
-  edge_.to = to_.to;
+      of_(std::move(of)),
+      half_(std::max<std::uint64_t>(1, of_->window / 2)),
+      state_(to().what == receiver_spec::kind::coop     ? state::coop
+             : to().what == receiver_spec::kind::demand ? state::demand
+                                                        : state::metered) {
+  edge_.to = to().to;
 }
 
 void receiver::attach() {
   if (state_ == state::coop) {
-    node_.watch_receiver(to_.to, at());
-    node_.home().send_message(node_.pid(), to_.to,
+    node_.watch_receiver(to().to, at());
+    node_.home().send_message(node_.pid(), to().to,
                               own::attach(node_.pid(), edge_.own_number));
     return;
   }
@@ -69,7 +66,7 @@ void receiver::deliver(datum&& d) {
   static const atom noproc("noproc");
   if (state_ == state::demand) {
     keep(d.to_term());
-    return wait_until_below(std::max<std::size_t>(1, batch_));
+    return wait_until_below(std::max<std::size_t>(1, of_->batch));
   }
   if (!edge_.has_credit()) {
     send_ready();
@@ -77,18 +74,18 @@ void receiver::deliver(datum&& d) {
   }
   if (state_ == state::gone)
     return node_.lose(tagged(d.to_term()), noproc);
-  if (state_ == state::coop && batch_ == 0)
+  if (state_ == state::coop && of_->batch == 0)
     return node_.send_on(edge_,
-                         tag_ ? datum::of(tagged(d.to_term())) : std::move(d));
+                         of_->tag ? datum::of(tagged(d.to_term())) : std::move(d));
   if (++edge_.sent % half_ == 0 && state_ == state::metered)
     ask_meter();
   // Without a meter the connection's high-water mark is what keeps us from
   // filling this machine.
   if (state_ == state::unmetered)
     node_.wait_for_connection(at());
-  if (batch_ == 0)
+  if (of_->batch == 0)
     return send(tagged(d.to_term()), 1);
-  if (keep(d.to_term()) == batch_)
+  if (keep(d.to_term()) == of_->batch)
     send_ready();
 }
 
@@ -145,7 +142,7 @@ bool receiver::announce(std::size_t least) {
     return false;
   if (ready_.size() > announced_)
     node_.home().send_message(
-        node_.pid(), head_,
+        node_.pid(), of_->head,
         own::want(node_.pid(), edge_.own_number, ready_.size() - announced_));
   announced_ = ready_.size();
   return true;
@@ -164,8 +161,8 @@ void receiver::send_ready(std::size_t most) {
   const auto end = ready_.begin() + static_cast<std::ptrdiff_t>(most);
   const std::vector<term> now(ready_.begin(), end);
   ready_.erase(ready_.begin(), end);
-  if (batch_ > 0)
-    return send(tagged(term::tuple({coop_batch, head_, term::list(now)})),
+  if (of_->batch > 0)
+    return send(tagged(term::tuple({coop_batch, of_->head, term::list(now)})),
                 now.size());
   for (const term& one : now)
     send(tagged(one), 1);
@@ -177,15 +174,15 @@ void receiver::send(const term& message, std::size_t results) {
     node_.check_exit();
   if (state_ == state::demand)
     edge_.sent += results;
-  node_.debug_result(message, is_pid() ? term(to_.to) : term(to_.name));
+  node_.debug_result(message, is_pid() ? term(to().to) : term(to().name));
   if (state_ == state::coop)
     return node_.home().send_message(
-        node_.pid(), to_.to,
+        node_.pid(), to().to,
         own::data(edge_.number, results, nullptr, message));
   if (is_pid())
-    node_.home().send_message(node_.pid(), to_.to, message);
+    node_.home().send_message(node_.pid(), to().to, message);
   else
-    node_.home().send_message(node_.pid(), to_.name, to_.node, message);
+    node_.home().send_message(node_.pid(), to().name, to().node, message);
 }
 
 // Half a window more, once the receiver's queue is no longer than that.
@@ -194,15 +191,15 @@ void receiver::ask_meter() {
       node_.pid(), coop_meter, at(),
       own::meter(node_.pid(), edge_.own_number, address(), half_,
                  std::max<std::uint64_t>(
-                     1, half_ / std::max<std::size_t>(1, batch_))));
+                     1, half_ / std::max<std::size_t>(1, of_->batch))));
 }
 
 term receiver::tagged(term t) const {
-  return tag_ ? term::tuple({*tag_, std::move(t)}) : std::move(t);
+  return of_->tag ? term::tuple({*of_->tag, std::move(t)}) : std::move(t);
 }
 
 term receiver::address() const {
-  return is_pid() ? term(to_.to) : term::tuple({to_.name, to_.node});
+  return is_pid() ? term(to().to) : term::tuple({to().name, to().node});
 }
 
 term receiver::info() const {

@@ -20,12 +20,11 @@
 namespace esp::coop {
 
 class member;
-struct wiring;
 
 // Of one member, whose fiber alone may call it.
 class receiver {
 public:
-  receiver(member& node, const wiring& w);
+  receiver(member& node, facts_ptr of);
 
   // Asks for credit. Until somebody has answered there is none.
   void attach();
@@ -56,8 +55,11 @@ public:
 private:
   enum class state { metered, unmetered, coop, demand, gone };
 
-  bool is_pid() const noexcept { return to_.what != receiver_spec::kind::name; }
-  atom at() const noexcept { return is_pid() ? to_.to.node : to_.node; }
+  const receiver_spec& to() const noexcept { return of_->receiver; }
+  bool is_pid() const noexcept {
+    return to().what != receiver_spec::kind::name;
+  }
+  atom at() const noexcept { return is_pid() ? to().to.node : to().node; }
   term address() const;
   term tagged(term t) const;
   void open(state s) noexcept;
@@ -70,10 +72,7 @@ private:
   void send(const term& message, std::size_t results);
 
   member& node_;
-  const receiver_spec to_;
-  const std::optional<term> tag_;
-  const std::size_t batch_; // 0: none
-  const pid head_;
+  const facts_ptr of_;
   const std::uint64_t half_; // of the window; what is asked for at a time
   state state_;
   out_edge edge_;

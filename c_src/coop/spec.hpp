@@ -8,6 +8,9 @@
 #include "coop/dataflow.hpp"
 #include "plugin/task_table.hpp"
 
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+#include <boost/smart_ptr/intrusive_ref_counter.hpp>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -36,6 +39,18 @@ struct receiver_spec {
   pid to;
   atom name, node;
 };
+
+// What the members of one home all know of their co-op.
+struct co_op_facts
+    : boost::intrusive_ref_counter<co_op_facts, boost::thread_safe_counter> {
+  receiver_spec receiver; // of the last tier
+  std::optional<term> tag;
+  std::size_t batch = 0;        // 0: results go one by one
+  std::size_t last_tier = 0;    // nodes in it
+  std::uint64_t window = 1'000; // of edges that are made later
+  pid head;
+};
+using facts_ptr = boost::intrusive_ptr<const co_op_facts>;
 
 // What a head does when data come faster than they go: overload.hpp.
 struct overload_policy {

@@ -310,7 +310,7 @@ make_child(process& me, std::function<void()> body) {
     ancestors.insert(ancestors.end(), o->ancestors.begin(), o->ancestors.end());
   static const term initial =
       term::tuple({atom("esp"), atom("spawn"), term::integer(1)});
-  child->set_origin({initial, std::move(ancestors)});
+  child->set_origin(initial, std::move(ancestors));
   return child;
 }
 

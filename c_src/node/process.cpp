@@ -32,11 +32,20 @@ esp::pid process::pid() const noexcept {
   return home_.pid_of(number_);
 }
 
-process::extra& process::more() {
-  const std::lock_guard guard(lock_);
-  if (!extra_)
-    extra_ = std::make_unique<extra>();
-  return *extra_;
+process::more_of process::more() {
+  for (std::unique_ptr<extra> fresh;; fresh = std::make_unique<extra>()) {
+    std::unique_lock guard(lock_);
+    if (!extra_)
+      extra_ = std::move(fresh);
+    if (extra_)
+      return {std::move(guard), *extra_};
+  }
+}
+
+std::unique_ptr<process::extra> process::shed() noexcept {
+  const bool is_at_rest
+      = (flags_.load(std::memory_order_relaxed) & (running | blocked)) == 0;
+  return is_at_rest && extra_->is_bare() ? std::move(extra_) : nullptr;
 }
 
 // ---- Arriving ------------------------------------------------------------
@@ -91,7 +100,7 @@ void process::kick() noexcept {
   lock_.lock();
   const auto f = flags_.load(std::memory_order_relaxed);
   if (f & running)
-    flags_.fetch_or(again, std::memory_order_relaxed);
+    set(again);
   wake_if(true);
   const bool run_it = enqueue();
   lock_.unlock();
@@ -101,8 +110,7 @@ void process::kick() noexcept {
 
 void process::wake_if(bool wanted) noexcept {
   if (wanted && (flags_.load(std::memory_order_relaxed) & blocked) != 0) {
-    flags_.fetch_and(static_cast<std::uint16_t>(~(blocked | on_data)),
-                     std::memory_order_relaxed);
+    clear(blocked | on_data);
     extra_->parker.wake();
   }
 }
@@ -111,7 +119,7 @@ bool process::enqueue() noexcept {
   const auto f = flags_.load(std::memory_order_relaxed);
   if (f & (queued | running))
     return false;
-  flags_.fetch_or(queued, std::memory_order_relaxed);
+  set(queued);
   return true;
 }
 
@@ -166,9 +174,10 @@ void process::guarded(F&& f) noexcept {
 void process::run() noexcept {
   process* const outer = std::exchange(current_, this);
   lock_.lock();
-  flags_.fetch_and(static_cast<std::uint16_t>(~(queued | again)),
-                   std::memory_order_relaxed);
-  flags_.fetch_or(running, std::memory_order_relaxed);
+  flags_.store(static_cast<std::uint16_t>(
+                   (flags_.load(std::memory_order_relaxed) | running)
+                   & ~(queued | again)),
+               std::memory_order_release);
   message* came = take_arrivals();
   lock_.unlock();
   if (looks_at_arrivals_ && came != nullptr)
@@ -222,8 +231,7 @@ void process::run() noexcept {
   run_ended();
 
   lock_.lock();
-  flags_.fetch_and(static_cast<std::uint16_t>(~running),
-                   std::memory_order_relaxed);
+  clear(running);
   const bool again_now =
       more_data || has_work()
       || (!data_.empty()
@@ -265,13 +273,12 @@ void process::finalize() {
 
 void process::enter_task_of_kept() noexcept {
   const std::lock_guard guard(lock_);
-  flags_.fetch_or(in_task, std::memory_order_relaxed);
+  set(in_task);
 }
 
 bool process::leave_task_of_kept() noexcept {
   const std::lock_guard guard(lock_);
-  flags_.fetch_and(static_cast<std::uint16_t>(~in_task),
-                   std::memory_order_relaxed);
+  clear(in_task);
   return (flags_.load(std::memory_order_relaxed) & given_up) == 0;
 }
 
@@ -282,7 +289,7 @@ bool process::give_up() noexcept {
     const auto f = flags_.load(std::memory_order_relaxed);
     if ((f & (exiting | in_task | given_up)) != (exiting | in_task))
       return false;
-    flags_.fetch_or(given_up, std::memory_order_relaxed);
+    set(given_up);
     reason = *extra_->exit_reason;
   }
   fire(reason);
@@ -293,7 +300,7 @@ message_list process::take_lane() noexcept {
   message_list all;
   {
     const std::lock_guard guard(lock_);
-    flags_.fetch_or(lane_taken, std::memory_order_relaxed);
+    set(lane_taken);
     all = std::move(mine_);
     all.append(std::move(data_));
   }
@@ -305,7 +312,7 @@ void process::drop_lane() noexcept {
   std::uint16_t f = 0;
   {
     const std::lock_guard guard(lock_);
-    f = flags_.fetch_or(lane_taken, std::memory_order_relaxed);
+    f = set(lane_taken);
   }
   if ((f & (keeps | dead)) == (keeps | dead))
     home_.forget(*this, atom());
@@ -320,8 +327,7 @@ void process::wait_parked(clock::time_point until) {
     extra_->parker.wait_until(until);
   current_ = me;
   const std::lock_guard guard(lock_);
-  flags_.fetch_and(static_cast<std::uint16_t>(~(blocked | on_data)),
-                   std::memory_order_relaxed);
+  clear(blocked | on_data);
 }
 
 void process::throw_exit() {
@@ -395,8 +401,8 @@ void process::end_is_overdue() noexcept {
 // ---- Looking -------------------------------------------------------------
 
 bool process::trap_exit(bool on) {
-  const auto old = on ? flags_.fetch_or(traps)
-                      : flags_.fetch_and(static_cast<std::uint16_t>(~traps));
+  const std::lock_guard guard(lock_);
+  const auto old = on ? set(traps) : clear(traps);
   return (old & traps) != 0;
 }
 
@@ -423,9 +429,7 @@ atom process::name() const {
   return extra_ ? extra_->name : atom();
 }
 void process::set_name(atom n) {
-  extra& x = more();
-  const std::lock_guard guard(lock_);
-  x.name = n;
+  more()->name = n;
 }
 esp::pid process::leader() const {
   {

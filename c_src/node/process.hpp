@@ -31,10 +31,14 @@ enum class lane : std::uint8_t { control, data };
 
 // What `sys:get_status`, crash reports and process_info tell of where a
 // process came from.
-struct origin {
+struct origin
+    : boost::intrusive_ref_counter<origin, boost::thread_safe_counter> {
+  origin(term call, std::vector<term> kin)
+      : initial_call(std::move(call)), ancestors(std::move(kin)) {}
   term initial_call;           // {M, F, Arity}
   std::vector<term> ancestors; // pids or names, parent first
 };
+using origin_ptr = boost::intrusive_ptr<const origin>; // many may share one
 
 class process : public sched::runnable {
 public:
@@ -82,7 +86,7 @@ public:
 
   // Before it runs: its data lane outlives it. What waits there, and what is
   // still sent to it, is kept until take_lane().
-  void keep_lane() noexcept { flags_.fetch_or(keeps); }
+  void keep_lane() noexcept { set(keeps); }
   bool keeps_lane() const noexcept {
     return (flags_.load(std::memory_order_relaxed) & keeps) != 0;
   }
@@ -118,8 +122,9 @@ public:
   // As process_info has it: running, runnable, suspended or waiting.
   std::string_view status() const noexcept;
   const origin* where_from() const noexcept { return origin_.get(); }
-  void set_origin(origin o) {
-    origin_ = std::make_unique<origin>(std::move(o));
+  void set_origin(origin_ptr o) noexcept { origin_ = std::move(o); }
+  void set_origin(term initial_call, std::vector<term> ancestors) {
+    origin_ = new origin(std::move(initial_call), std::move(ancestors));
   }
 
   // ---- On its own fiber ------------------------------------------------
@@ -306,6 +311,11 @@ private:
     std::optional<term> exit_reason;
     sched::parker parker;
 
+    bool is_bare() const noexcept {
+      return expected.empty() && links.empty() && watchers.empty()
+             && watches.empty() && name == atom() && !leader && !exit_reason;
+    }
+
     // The one that is unlinking under this id, or (0) that is not.
     bool drop_link(const esp::pid& other, std::uint64_t unlinking) noexcept {
       auto* const l = links.find(other);
@@ -337,7 +347,35 @@ private:
   [[noreturn]] void throw_exit();
   void enter_task_of_kept() noexcept;
   bool leave_task_of_kept() noexcept;
-  extra& more();
+  // With lock_ held as long as this lives.
+  class more_of {
+  public:
+    more_of(std::unique_lock<spinlock> guard, extra& x) noexcept
+        : guard_(std::move(guard)), x_(x) {}
+    extra* operator->() const noexcept { return &x_; }
+
+  private:
+    std::unique_lock<spinlock> guard_;
+    extra& x_;
+  };
+  more_of more();
+  // Under lock_, when a bond is gone: what is to be destroyed without it.
+  std::unique_ptr<extra> shed() noexcept;
+  // Under lock_, as all writes of flags_ are, or before anybody else knows of
+  // it: plain stores, for a locked one costs as much as a good part of a hop.
+  // The flags as they were.
+  std::uint16_t set(int f) noexcept {
+    const auto old = flags_.load(std::memory_order_relaxed);
+    flags_.store(static_cast<std::uint16_t>(old | f),
+                 std::memory_order_release);
+    return old;
+  }
+  std::uint16_t clear(int f) noexcept {
+    const auto old = flags_.load(std::memory_order_relaxed);
+    flags_.store(static_cast<std::uint16_t>(old & ~f),
+                 std::memory_order_release);
+    return old;
+  }
   void wake_if(bool wanted) noexcept; // under lock_
   bool enqueue() noexcept;            // under lock_: true: schedule it
   void schedule();
@@ -367,7 +405,7 @@ private:
   message_list control_, data_; // arrived; under lock_
   message_list mine_;           // data taken over by the fiber
   std::unique_ptr<extra> extra_;
-  std::unique_ptr<origin> origin_;
+  origin_ptr origin_;
 };
 
 using process_ptr = boost::intrusive_ptr<process>;
@@ -383,8 +421,8 @@ bool process::block(Ready&& ready, clock::time_point until, bool hear_data) {
     }
     if (timed_out)
       return false;
-    extra& x = more();
-    if (!x.parker.prepare())
+    sched::parker& parker = more()->parker; // stays while this runs
+    if (!parker.prepare())
       throw std::system_error(
           std::make_error_code(std::errc::resource_unavailable_try_again),
           "system_limit");
@@ -392,14 +430,12 @@ bool process::block(Ready&& ready, clock::time_point until, bool hear_data) {
     const bool wait =
         !(flags_.load(std::memory_order_relaxed) & exiting) && !ready();
     if (wait)
-      flags_.fetch_or(
-          static_cast<std::uint16_t>(blocked | (hear_data ? on_data : 0)),
-          std::memory_order_relaxed);
+      set(hear_data ? blocked | on_data : blocked);
     lock_.unlock();
     if (wait)
       wait_parked(until);
     else
-      x.parker.cancel();
+      parker.cancel();
     timed_out = until != clock::time_point::max() && clock::now() >= until;
   }
 }

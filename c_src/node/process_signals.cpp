@@ -22,42 +22,42 @@ term exit_message(const esp::pid& from, const term& reason) {
 // ---- As they come --------------------------------------------------------
 
 bool process::receive_link(const esp::pid& from) {
-  extra& x = more();
-  const std::lock_guard guard(lock_);
+  const auto x = more();
   if (flags_.load(std::memory_order_relaxed) & dead)
     return false;
-  x.links.add({from, 0});
+  x->links.add({from, 0});
   return true;
 }
 
 void process::receive_unlink(const esp::pid& from, std::uint64_t) {
-  const std::lock_guard guard(lock_);
-  if (extra_)
-    extra_->drop_link(from, 0);
+  receive_unlink_ack(from, 0);
 }
 
 void process::receive_unlink_ack(const esp::pid& from, std::uint64_t id) {
+  std::unique_ptr<extra> last;
   const std::lock_guard guard(lock_);
-  if (extra_)
-    extra_->drop_link(from, id);
+  if (extra_ && extra_->drop_link(from, id))
+    last = shed();
 }
 
 bool process::receive_monitor(const esp::pid& watcher,
                               const dist::pid_or_name& given, const ref& r) {
-  extra& x = more();
-  const std::lock_guard guard(lock_);
+  const auto x = more();
   if (flags_.load(std::memory_order_relaxed) & dead)
     return false;
-  x.watchers.add({watcher, given, r});
+  x->watchers.add({watcher, given, r});
   return true;
 }
 
 void process::receive_demonitor(const esp::pid& watcher, const ref& r) {
+  std::unique_ptr<extra> last;
   const std::lock_guard guard(lock_);
   if (!extra_)
     return;
-  if (auto* const w = extra_->watchers.find({watcher, r}))
+  if (auto* const w = extra_->watchers.find({watcher, r})) {
     extra_->watchers.erase(w);
+    last = shed();
+  }
 }
 
 void process::receive_down(const dist::monitor_exit& down) {
@@ -142,11 +142,7 @@ void process::receive_exit(const esp::pid& from, const term& reason,
 }
 
 void process::receive_leader(const esp::pid& leader) {
-  extra& x = more();
-  {
-    const std::lock_guard guard(lock_);
-    x.leader = leader;
-  }
+  more()->leader = leader;
   leader_changed(leader);
 }
 
@@ -194,20 +190,19 @@ void process::finish(const term& reason) {
 }
 
 void process::note_exit(const term& reason, bool kill) {
-  extra& x = more();
   bool fire_now = false, run_it = false, must_let_go = false;
   {
-    const std::lock_guard guard(lock_);
+    const auto x = more();
     const auto f = flags_.load(std::memory_order_relaxed);
     if (f & dead)
       return;
     if (!(f & exiting)) {
-      x.exit_reason = reason;
-      flags_.fetch_or(exiting, std::memory_order_release);
+      x->exit_reason = reason;
+      set(exiting);
     } else if (!kill) {
       return; // the first reason stays
     } else {
-      x.exit_reason = reason;
+      x->exit_reason = reason;
     }
     // Killed in the middle of a task, its links are not kept waiting.
     fire_now = kill && (f & running) != 0;
@@ -233,7 +228,7 @@ void process::fire(const term& reason) {
   bool is_kept = false;
   {
     const std::lock_guard guard(lock_);
-    const auto f = flags_.fetch_or(dead, std::memory_order_acq_rel);
+    const auto f = set(dead);
     if (f & dead)
       return;
     is_kept = (f & (keeps | lane_taken)) == keeps;
@@ -265,16 +260,15 @@ void process::fire(const term& reason) {
 // ---- As it makes them ----------------------------------------------------
 
 void process::link(const esp::pid& to) {
-  extra& x = more();
   {
-    const std::lock_guard guard(lock_);
-    auto* const known = x.links.find(to);
+    const auto x = more();
+    auto* const known = x->links.find(to);
     if (known != nullptr && known->unlinking == 0)
       return;
     if (known != nullptr)
       known->unlinking = 0;
     else
-      x.links.add({to, 0});
+      x->links.add({to, 0});
   }
   home_.send(dist::link{pid(), to});
 }
@@ -293,11 +287,7 @@ void process::unlink(const esp::pid& from) {
 
 ref process::monitor(const dist::pid_or_name& to, atom at_node) {
   const ref r = home_.make_ref();
-  extra& x = more();
-  {
-    const std::lock_guard guard(lock_);
-    x.watches.add({to, at_node, r});
-  }
+  more()->watches.add({to, at_node, r});
   home_.send_monitor(pid(), to, at_node, r);
   return r;
 }
@@ -330,10 +320,9 @@ void process::demonitor(const ref& r) {
 }
 
 void process::expect(const ref& r, atom at_node) {
-  extra& x = more();
-  const std::lock_guard guard(lock_);
-  x.expected.push_back({r, at_node, {}});
-  flags_.fetch_or(expects, std::memory_order_release);
+  const auto x = more();
+  x->expected.push_back({r, at_node, {}});
+  set(expects);
 }
 
 std::optional<term> process::await(const ref& r, clock::time_point until) {
@@ -358,8 +347,7 @@ void process::forget(const ref& r) noexcept {
   auto& expected = extra_->expected;
   std::erase_if(expected, [&](const expectation& e) { return e.id == r; });
   if (expected.empty())
-    flags_.fetch_and(static_cast<std::uint16_t>(~expects),
-                     std::memory_order_relaxed);
+    clear(expects);
 }
 
 } // namespace esp::node

@@ -147,7 +147,7 @@ std::variant<node::process_ptr, atom> spawn_for(node::node& home,
   try {
     const auto p = home.spawn<calling_process>(
         std::move(body), std::move(doing), std::move(called));
-    p->set_origin({initial, {term(r.from)}});
+    p->set_origin(initial, {term(r.from)});
     return p;
   } catch (const std::system_error&) {
     return system_limit;

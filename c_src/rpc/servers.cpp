@@ -46,7 +46,7 @@ term caught(const function_table& table, const term& request, atom caller) {
 void begin(node::process& p, std::string_view does, int arity,
            const term& leader) {
   static const atom erpc("erpc"), rex_("rex");
-  p.set_origin({term::tuple({erpc, atom(does), term::integer(arity)}), {rex_}});
+  p.set_origin(term::tuple({erpc, atom(does), term::integer(arity)}), {rex_});
   if (const auto l = leader.as_pid())
     p.receive_leader(*l);
   p.kick();
