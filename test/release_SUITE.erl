@@ -112,7 +112,11 @@ term_file(Dir, Name, Term) ->
 
 %%% The release
 
--record(release, {root, staging, vm, node}).
+-record(release, {
+    root :: file:filename(),
+    vm :: undefined | pid(),
+    node :: undefined | node()
+}).
 
 %% A root of its own, with OTP's applications by links, and version 1.0 installed.
 target_system(Config, NewPlugin) ->
@@ -149,7 +153,7 @@ target_system(Config, NewPlugin) ->
         {path, [Ebin2 | Path]}, {variables, [{"HERE", Root}]}, {var_tar, omit} | Options
     ]),
     {ok, _} = file:copy(Rel("2.0") ++ ".tar.gz", filename:join(Releases, "hatch-2.0.tar.gz")),
-    #release{root = Root, staging = Staging}.
+    #release{root = Root}.
 
 vsn(App) ->
     _ = application:load(App),
