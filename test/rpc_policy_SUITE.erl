@@ -73,6 +73,14 @@ looks() ->
         {erlang, function_exported, [erlang, node, 0]},
         {erlang, apply, [erlang, node, []]},
         {code, ensure_loaded, [erlang]},
+        {code, all_loaded, []},
+        {erlang, module_info, [exports]},
+        {geometry, module_info, [exports]},
+        {application, which_applications, []},
+        {sys, get_status, [rex]},
+        {observer_backend, vsn, []},
+        {observer_backend, sys_info, []},
+        {observer_backend, socket_info, []},
         {os, getpid, []}
     ].
 
@@ -82,6 +90,7 @@ acts() ->
         {geometry, area, [6, 7]},
         {acts, nothing, []},
         {timer, sleep, [1]},
+        {dbg, do_relay, [Nobody, Nobody]},
         {erlang, exit, [Nobody, kill]},
         {erlang, exit, [why]},
         {erlang, throw, [ball]},

@@ -146,13 +146,24 @@ void sleep(milliseconds duration) {
   (void)awake().block([] { return false; }, deadline(duration));
 }
 
-// One reference is the monitor and the alias, as gen:call has it: what comes
-// under it is the reply or the DOWN, and later ones find nobody.
 result<term> call(const destination& to, const term& request,
                   milliseconds timeout) {
-  static const atom gen_call("$gen_call"), alias("alias");
+  static const atom label("$gen_call");
+  auto got = node::gen_call(label, to, request, timeout);
+  if (got.reply)
+    return *std::move(got.reply);
+  if (got.down)
+    return error_of(*got.down);
+  return {errc::timeout, "no reply in time"};
+}
+
+// One reference is the monitor and the alias, as gen:call has it: what comes
+// under it is the reply or the DOWN, and later ones find nobody.
+node::gen_outcome node::gen_call(atom label, const destination& to,
+                                 const term& request, milliseconds timeout) {
+  static const atom alias("alias");
   process& me = awake();
-  node::node& home = me.home();
+  auto& home = me.home();
   const time_point until = deadline(timeout);
   const target t = target_of(to, home);
   const ref id = home.make_alias(me);
@@ -171,14 +182,14 @@ result<term> call(const destination& to, const term& request,
   home.send_monitor(me.pid(), t.to, t.at, id);
   const term tag = term::list(std::initializer_list<term>{alias}, id);
   send_to(me, t,
-          term::tuple({gen_call, term::tuple({me.pid(), tag}), request}));
+          term::tuple({label, term::tuple({me.pid(), tag}), request}));
   const auto got = me.await(id, until);
   if (!got)
-    return {errc::timeout, "no reply in time"};
+    return {};
   if (!got->is_tagged("DOWN", 5))
-    return got->element(1);
+    return {got->element(1), std::nullopt};
   open.is_down = true;
-  return error_of(got->element(4));
+  return {std::nullopt, got->element(4)};
 }
 
 void reply(const term& from, const term& answer) {

@@ -489,9 +489,20 @@ void node::on_up(const peer_ptr& p) {
     const std::lock_guard guard(mutex_);
     if (first_peer_ == atom())
       first_peer_ = p->name();
+    up_.push_back(p);
   }
   if (on_nodes.node_up)
     on_nodes.node_up(p->name());
+}
+
+node::traffic node::count_traffic() const {
+  const std::lock_guard guard(mutex_);
+  traffic all = of_the_gone_;
+  for (const auto& p : up_) {
+    all.in += p->count().bytes_in;
+    all.out += p->count().bytes_out;
+  }
+  return all;
 }
 
 // Signals that OTP takes from their sender's own node only; a peer that sends
@@ -523,6 +534,12 @@ void node::on_signal(const peer_ptr& p, dist::control&& c) {
 void node::on_down(const peer_ptr& p, const std::string& why) {
   base::log(base::log_level::info,
            "connection to " + std::string(p->name().name()) + " lost: " + why);
+  {
+    const std::lock_guard guard(mutex_);
+    of_the_gone_.in += p->count().bytes_in;
+    of_the_gone_.out += p->count().bytes_out;
+    std::erase(up_, p);
+  }
   lost(p->name());
   if (on_nodes.node_down)
     on_nodes.node_down(p->name());

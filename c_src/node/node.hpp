@@ -56,6 +56,14 @@ public:
   peers& connections() noexcept { return *peers_; }
   sched::scheduler& workers() noexcept { return workers_; }
   const pid_table& table() const noexcept { return table_; }
+  // What may wait for one peer before senders of data pause, in bytes.
+  std::size_t high_water() const noexcept { return options_.peers.high_water; }
+
+  // Bytes over all connections so far, those that are gone included.
+  struct traffic {
+    std::uint64_t in = 0, out = 0;
+  };
+  traffic count_traffic() const;
 
   // ---- Processes --------------------------------------------------------
 
@@ -164,11 +172,13 @@ private:
   std::atomic<std::uint64_t> refs_{0}, unlink_ids_{0};
   std::uint32_t ref_salt_ = 0;
 
-  mutable std::mutex mutex_; // names, aliases, leader
+  mutable std::mutex mutex_; // names, aliases, leader, connections
   std::unordered_map<atom, std::uint64_t> names_;
   std::unordered_map<ref, std::uint64_t> aliases_;
   std::optional<pid> leader_;
   atom first_peer_;
+  std::vector<peer_ptr> up_;
+  traffic of_the_gone_;
 
   std::mutex ends_mutex_;
   std::deque<std::pair<process::clock::time_point, std::uint64_t>> ends_;

@@ -22,7 +22,9 @@ thread_local process* current_ = nullptr;
 
 } // namespace
 
-process::~process() = default;
+process::~process() {
+  const origin_ptr last(where_from(), false);
+}
 
 process* process::current() noexcept {
   return current_;

@@ -121,10 +121,15 @@ public:
   std::vector<esp::pid> monitored_by() const; // once for each monitor
   // As process_info has it: running, runnable, suspended or waiting.
   std::string_view status() const noexcept;
-  const origin* where_from() const noexcept { return origin_.get(); }
-  void set_origin(origin_ptr o) noexcept { origin_ = std::move(o); }
+  const origin* where_from() const noexcept {
+    return origin_.load(std::memory_order_acquire);
+  }
+  // Once. Whoever has found the process may be looking.
+  void set_origin(origin_ptr o) noexcept {
+    origin_.store(o.detach(), std::memory_order_release);
+  }
   void set_origin(term initial_call, std::vector<term> ancestors) {
-    origin_ = new origin(std::move(initial_call), std::move(ancestors));
+    set_origin(new origin(std::move(initial_call), std::move(ancestors)));
   }
 
   // ---- On its own fiber ------------------------------------------------
@@ -405,7 +410,7 @@ private:
   message_list control_, data_; // arrived; under lock_
   message_list mine_;           // data taken over by the fiber
   std::unique_ptr<extra> extra_;
-  origin_ptr origin_;
+  std::atomic<const origin*> origin_{nullptr}; // a reference to it
 };
 
 using process_ptr = boost::intrusive_ptr<process>;

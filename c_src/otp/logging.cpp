@@ -117,7 +117,10 @@ logging::logging(node::node& home, logging_options o)
 }
 
 void logging::start() {
-  home_.register_name(proxy_name, home_.spawn<logger_proxy>());
+  const auto proxy = home_.spawn<logger_proxy>();
+  proxy->set_origin(
+      term::tuple({proxy_name, atom("init"), term::integer(1)}), {});
+  home_.register_name(proxy_name, proxy);
 }
 
 // A bucket of tokens, filled as time goes by.

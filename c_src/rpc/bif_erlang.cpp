@@ -54,6 +54,16 @@ term node_of(const term& t) {
   badarg();
 }
 
+// There are none: a port of this node's is one that is closed, whatever is
+// asked of it, and so is a name.
+term port_info(const call_context& c, const term& t) {
+  static const atom undefined("undefined");
+  const auto p = t.as_port();
+  if ((!p && t.kind() != kind::atom) || (p && p->node != c.home.name()))
+    badarg();
+  return undefined;
+}
+
 } // namespace
 
 atom atom_of(const term& t) {
@@ -68,6 +78,33 @@ pid pid_of(const term& t) {
   if (!p)
     badarg();
   return *p;
+}
+
+void function_clause() {
+  static const atom reason("function_clause");
+  throw raised(exception_class::error, reason);
+}
+
+destination destination_of(const term& t) {
+  if (const auto p = t.as_pid())
+    return *p;
+  if (const auto name = t.as_atom())
+    return *name;
+  if (t.kind() == kind::tuple && t.arity() == 2) {
+    const auto name = t.element(0).as_atom(), at = t.element(1).as_atom();
+    if (name && at)
+      return std::pair(*name, *at);
+  }
+  badarg();
+}
+
+term integer(std::uint64_t n) {
+  return term::integer(static_cast<std::int64_t>(n));
+}
+
+term call(call_context& c, atom module, atom name,
+          std::initializer_list<term> args) {
+  return c.table.call(c, module, name, arguments(args.begin(), args.size()));
 }
 
 term boolean(bool b) {
@@ -144,10 +181,21 @@ void add_erlang(function_table& t) {
                                static_cast<std::size_t>(*arity)));
   });
   // There is nothing to collect, at any time.
+  add("port_info", 1,
+      [](call_context& c, arguments a) { return port_info(c, a[0]); });
+  add("port_info", 2,
+      [](call_context& c, arguments a) { return port_info(c, a[0]); });
   add("garbage_collect", 0, [](call_context&, arguments) { return yes; });
   add("garbage_collect", 1, [](call_context& c, arguments a) {
     return boolean(process_of(c, a[0]) != nullptr);
   });
+  t.add(
+      "net_adm", "localhost", 0,
+      [](call_context& c, arguments) {
+        const auto name = c.home.name().name();
+        return term::string(name.substr(name.find('@') + 1));
+      },
+      effect::looks);
   t.add("timer", "sleep", 1, [](call_context&, arguments a) -> term {
     static const atom timeout_value("timeout_value");
     const auto ms = a[0].as_integer();
@@ -160,36 +208,6 @@ void add_erlang(function_table& t) {
       esp::sleep(milliseconds(*ms));
     return atom("ok");
   });
-}
-
-void add_code(function_table& t, std::function<void()> stop) {
-  t.add(
-      "code", "ensure_loaded", 1,
-      [](call_context& c, arguments a) {
-        static const atom function_clause("function_clause");
-        const auto m = a[0].as_atom();
-        if (!m)
-          throw raised(exception_class::error, function_clause);
-        return c.table.has_module(*m)
-                   ? term::tuple({atom("module"), *m})
-                   : term::tuple({atom("error"), atom("nofile")});
-      },
-      effect::looks);
-  // The answer goes out before everything ends, if the caller is quick.
-  const auto stopping = [stop = std::move(stop)](call_context&, arguments) {
-    esp::spawn([stop, caller = esp::self()] {
-      const ref r = esp::monitor(caller);
-      (void)esp::receive(
-          [&r](const term& m) {
-            return m.is_tagged("DOWN", 5) && m.element(1).as_ref() == r;
-          },
-          std::chrono::seconds(1));
-      stop();
-    });
-    return term(atom("ok"));
-  };
-  t.add("init", "stop", 0, stopping);
-  t.add("init", "stop", 1, stopping); // the status is not ours to choose
 }
 
 } // namespace esp::served

@@ -1,13 +1,12 @@
+#include "node/pid_table.hpp"
 #include "rpc/bifs.hpp"
 #include "rpc/erpc.hpp"
+
+#include <malloc.h>
 
 namespace esp::served {
 
 namespace {
-
-term integer(std::size_t n) {
-  return term::integer(static_cast<std::int64_t>(n));
-}
 
 template <class List>
 term list_of(const List& from) {
@@ -29,6 +28,13 @@ term current_function(const node::process& p) {
   return c != nullptr ? c->function() : initial_call(p);
 }
 
+// No file and no line, as of a function compiled without.
+term current_location(const node::process& p) {
+  auto mfa = current_function(p).elements();
+  mfa.emplace_back();
+  return term::tuple(mfa);
+}
+
 // What proc_lib would have put there, and sys:get_status shows; what is only
 // spawned has nothing.
 term dictionary(const node::process& p) {
@@ -40,8 +46,25 @@ term dictionary(const node::process& p) {
        term::tuple({atom("$ancestors"), term::list(o->ancestors)})});
 }
 
+term pair(std::string_view key, term value) {
+  return term::tuple({atom(key), std::move(value)});
+}
+
+term garbage_collection_info(const node::process&) {
+  std::vector<term> all;
+  for (const char* size :
+       {"old_heap_block_size", "heap_block_size", "mbuf_size", "recent_size",
+        "stack_size", "old_heap_size", "heap_size", "bin_vheap_size",
+        "bin_vheap_block_size", "bin_old_vheap_size",
+        "bin_old_vheap_block_size"})
+    all.push_back(pair(size, integer(0)));
+  return term::list(all);
+}
+
+// What was allocated for it as a whole, and what hangs on that.
 std::size_t memory_of(const node::process& p) {
-  return sizeof(p) + p.links().size() * sizeof(pid)
+  auto* const whole = const_cast<void*>(dynamic_cast<const void*>(&p));
+  return ::malloc_usable_size(whole) + p.links().size() * sizeof(pid)
          + (p.queued_data() + p.queued_control()) * sizeof(node::message);
 }
 
@@ -85,8 +108,11 @@ struct {
      [](const node::process& p) { return integer(p.reductions()); }, true},
     {"garbage_collection",
      [](const node::process&) {
-       return term::list({term::tuple({atom("min_heap_size"), integer(0)}),
-                          term::tuple({atom("fullsweep_after"), integer(0)})});
+       return term::list({pair("max_heap_size", max_heap_size()),
+                          pair("min_bin_vheap_size", integer(0)),
+                          pair("min_heap_size", integer(0)),
+                          pair("fullsweep_after", integer(0)),
+                          pair("minor_gcs", integer(0))});
      },
      true},
     {"suspending", [](const node::process&) { return term(); }, true},
@@ -119,14 +145,12 @@ struct {
      false},
     {"binary", [](const node::process&) { return term(); }, false},
     {"messages", [](const node::process&) { return term(); }, false},
-    {"current_stacktrace", [](const node::process&) { return term(); }, false},
-    {"current_location",
+    {"current_stacktrace",
      [](const node::process& p) {
-       auto mfa = current_function(p).elements();
-       mfa.emplace_back();
-       return term::tuple(mfa);
+       return term::list(std::initializer_list<term>{current_location(p)});
      },
      false},
+    {"current_location", current_location, false},
     {"catchlevel", [](const node::process&) { return integer(0); }, false},
     {"last_calls", [](const node::process&) { return boolean(false); }, false},
     {"sequential_trace_token", [](const node::process&) { return term(); },
@@ -138,6 +162,14 @@ struct {
     {"min_bin_vheap_size", [](const node::process&) { return integer(0); },
      false},
     {"fullsweep_after", [](const node::process&) { return integer(0); }, false},
+    {"max_heap_size", [](const node::process&) { return max_heap_size(); },
+     false},
+    {"garbage_collection_info", garbage_collection_info, false},
+    {"magic_ref", [](const node::process&) { return term(); }, false},
+    // Items of later releases.
+    {"async_dist", [](const node::process&) { return boolean(false); }, false},
+    {"label", [](const node::process&) -> term { return atom("undefined"); },
+     false},
     {"backtrace", [](const node::process&) { return term::binary(""); }, false},
     // Of our own: the two lanes, and what it is doing as our log lines say it.
     {"data_queue_len",
@@ -149,11 +181,30 @@ struct {
      false},
 };
 
+term from_dictionary(const node::process& p, const term& key) {
+  static const atom undefined("undefined");
+  const auto entries = dictionary(p).as_list();
+  for (const term& entry : *entries)
+    if (entry.element(0) == key)
+      return entry.element(1);
+  return undefined;
+}
+
 term pair_of(const node::process& p, const term& name) {
   for (const auto& i : items)
     if (name.is_atom(i.name))
       return term::tuple({name, i.value(p)});
+  if (name.is_tagged("dictionary", 2)) // of OTP 26.2 and later
+    return term::tuple({name, from_dictionary(p, name.element(1))});
   badarg();
+}
+
+// Of one that is gone, or has nothing in its dictionary and so is none of
+// proc_lib's, that of them all.
+term translated_initial_call(const node::process_ptr& p) {
+  static const term init_p =
+      term::tuple({atom("proc_lib"), atom("init_p"), integer(5)});
+  return p && dictionary(*p) != term() ? initial_call(*p) : init_p;
 }
 
 term process_info(const call_context& c, const term& who) {
@@ -172,7 +223,8 @@ term process_info(const call_context& c, const term& who, const term& what) {
   static const atom undefined("undefined");
   const auto p = process_of(c, who);
   const auto names = what.as_list();
-  if (!names && what.kind() != kind::atom)
+  if (!names && what.kind() != kind::atom
+      && !what.is_tagged("dictionary", 2))
     badarg();
   if (!p)
     return undefined;
@@ -190,6 +242,12 @@ term process_info(const call_context& c, const term& who, const term& what) {
 
 } // namespace
 
+term max_heap_size() {
+  return term::map({{atom("error_logger"), boolean(true)},
+                    {atom("kill"), boolean(true)},
+                    {atom("size"), integer(0)}});
+}
+
 void add_process_info(function_table& t) {
   const auto add = [&t](std::string_view module, std::string_view name,
                         unsigned arity, function f) {
@@ -205,6 +263,12 @@ void add_process_info(function_table& t) {
   add("erlang", "is_process_alive", 1, [](call_context& c, arguments a) {
     return boolean(process_of(c, a[0]) != nullptr);
   });
+  add("proc_lib", "translate_initial_call", 1,
+      [](call_context& c, arguments a) {
+        if (!a[0].as_pid())
+          function_clause();
+        return translated_initial_call(process_of(c, a[0]));
+      });
   add("erlang", "process_info", 1,
       [](call_context& c, arguments a) { return process_info(c, a[0]); });
   add("erlang", "process_info", 2,

@@ -1,11 +1,12 @@
 #include "node/pid_table.hpp"
 #include "rpc/bifs.hpp"
+#include "rpc/measures.hpp"
+#include "term/atom_table.hpp"
 
 #include <unistd.h>
 
-#include <chrono>
-#include <ctime>
-#include <fstream>
+#include <algorithm>
+#include <functional>
 #include <string>
 #include <thread>
 
@@ -13,122 +14,131 @@ namespace esp::served {
 
 namespace {
 
-term integer(std::uint64_t n) {
-  return term::integer(static_cast<std::int64_t>(n));
+using reader = term (*)(const call_context&);
+
+term none(const call_context&) { return integer(0); }
+term yes(const call_context&) { return boolean(true); }
+term no(const call_context&) { return boolean(false); }
+term undefined(const call_context&) { return atom("undefined"); }
+term empty(const call_context&) { return term(); }
+
+term processors(const call_context&) {
+  return integer(std::max(1u, std::thread::hardware_concurrency()));
+}
+term schedulers(const call_context& c) {
+  return integer(c.home.workers().config().workers);
+}
+term word_size(const call_context&) { return integer(sizeof(void*)); }
+
+term pair(std::string_view key, term value) {
+  return term::tuple({atom(key), std::move(value)});
 }
 
-std::uint64_t processors() {
-  return std::max(1u, std::thread::hardware_concurrency());
+// Of processes that have no heap.
+term no_garbage_collection(const call_context&) {
+  return term::list({pair("max_heap_size", integer(0)),
+                     pair("min_bin_vheap_size", integer(0)),
+                     pair("min_heap_size", integer(0)),
+                     pair("fullsweep_after", integer(0))});
 }
 
-term system_info(const call_context& c, const term& what) {
-  const auto is = [&what](std::string_view name) { return what.is_atom(name); };
-  if (is("wordsize") || what.is_tagged("wordsize", 2))
-    return integer(sizeof(void*));
-  if (is("process_count"))
-    return integer(c.home.table().size());
-  if (is("process_limit"))
-    return integer(node::pid_table::max_processes);
-  if (is("schedulers") || is("schedulers_online"))
-    return integer(c.home.workers().read().workers);
-  if (is("logical_processors") || is("logical_processors_online")
-      || is("logical_processors_available"))
-    return integer(processors());
-  if (is("dirty_cpu_schedulers") || is("dirty_cpu_schedulers_online")
-      || is("dirty_io_schedulers") || is("port_count") || is("ets_count")
-      || is("thread_pool_size"))
-    return integer(0);
-  if (is("creation"))
-    return integer(c.home.creation());
-  if (is("otp_release"))
-    return term::string("25"); // whose protocol this is
-  if (is("version"))
-    return term::string("13.1.5");
-  if (is("machine"))
-    return term::string("ESP");
-  if (is("system_architecture"))
-    return term::string("x86_64-pc-linux-gnu");
-  if (is("threads") || is("smp_support"))
-    return boolean(true);
-  badarg();
-}
-
-struct usage {
-  std::uint64_t resident = 0, code = 0, processes = 0;
+// Ports and tables there are none of; their limits are a BEAM's, and not 0,
+// since observer shows a count as a part of its limit.
+struct {
+  std::string_view name;
+  reader value;
+} const items[] = {
+    {"alloc_util_allocators",
+     [](const call_context&) { return allocators(); }},
+    {"atom_count",
+     [](const call_context&) { return integer(etf::atom_count()); }},
+    {"atom_limit", [](const call_context&) { return integer(etf::max_atoms); }},
+    {"build_type", [](const call_context&) -> term { return atom("opt"); }},
+    {"compat_rel", [](const call_context&) { return integer(25); }},
+    {"cpu_topology", undefined},
+    {"creation",
+     [](const call_context& c) { return integer(c.home.creation()); }},
+    {"debug_compiled", no},
+    {"dirty_cpu_schedulers", none},
+    {"dirty_cpu_schedulers_online", none},
+    {"dirty_io_schedulers", none},
+    {"dist_buf_busy_limit",
+     [](const call_context& c) { return integer(c.home.high_water()); }},
+    {"dynamic_trace", [](const call_context&) -> term { return atom("none"); }},
+    {"dynamic_trace_probes", no},
+    {"emu_type", [](const call_context&) -> term { return atom("opt"); }},
+    {"ets_count", none},
+    {"ets_limit", [](const call_context&) { return integer(8'192); }},
+    {"fullsweep_after",
+     [](const call_context&) { return pair("fullsweep_after", integer(0)); }},
+    {"garbage_collection", no_garbage_collection},
+    {"kernel_poll", yes},
+    {"logical_processors", processors},
+    {"logical_processors_available", processors},
+    {"logical_processors_online", processors},
+    {"machine", [](const call_context&) { return term::string("ESP"); }},
+    {"max_heap_size", [](const call_context&) { return max_heap_size(); }},
+    {"message_queue_data",
+     [](const call_context&) -> term { return atom("off_heap"); }},
+    {"min_bin_vheap_size",
+     [](const call_context&) {
+       return pair("min_bin_vheap_size", integer(0));
+     }},
+    {"min_heap_size",
+     [](const call_context&) { return pair("min_heap_size", integer(0)); }},
+    {"modified_timing_level", undefined},
+    {"multi_scheduling",
+     [](const call_context&) -> term { return atom("enabled"); }},
+    {"multi_scheduling_blockers", empty},
+    {"normal_multi_scheduling_blockers", empty},
+    // Whose protocol this is.
+    {"otp_release", [](const call_context&) { return term::string("25"); }},
+    {"port_count", none},
+    {"port_limit", [](const call_context&) { return integer(65'536); }},
+    {"port_parallelism", no},
+    {"process_count",
+     [](const call_context& c) { return integer(c.home.table().size()); }},
+    {"process_limit",
+     [](const call_context&) {
+       return integer(node::pid_table::max_processes);
+     }},
+    {"scheduler_bind_type",
+     [](const call_context&) -> term { return atom("unbound"); }},
+    {"schedulers", schedulers},
+    {"schedulers_online", schedulers},
+    {"smp_support", yes},
+    {"start_time",
+     [](const call_context&) { return integer(start_time_ns()); }},
+    {"system_architecture",
+     [](const call_context&) { return term::string("x86_64-pc-linux-gnu"); }},
+    {"system_logger",
+     [](const call_context&) -> term { return atom("logger"); }},
+    {"system_version",
+     [](const call_context& c) {
+       const std::string n = std::to_string(c.home.workers().config().workers);
+       return term::string("Erlang/SP " ESP_VERSION " [64-bit] [smp:" + n + ":"
+                           + n + "]\n");
+     }},
+    {"thread_pool_size", none},
+    {"threads", yes},
+    {"trace_control_word", none},
+    {"version", [](const call_context&) { return term::string("13.1.5"); }},
+    {"wordsize", word_size},
 };
 
-// From the kernel, in bytes. What the processes themselves take is an estimate:
-// their tasks' states are not ours to measure.
-usage read_usage(const call_context& c) {
-  usage u;
-  std::uint64_t size = 0, shared = 0;
-  std::ifstream statm("/proc/self/statm");
-  statm >> size >> u.resident >> shared >> u.code;
-  const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
-  u.resident *= page;
-  u.code *= page;
-  u.processes = std::min<std::uint64_t>(
-      c.home.table().size() * sizeof(node::process), u.resident);
-  return u;
-}
-
-constexpr std::string_view memory_types[] = {
-    "total",     "processes", "processes_used", "system", "atom",
-    "atom_used", "binary",    "code",           "ets"};
-
-term memory_of(const usage& u, std::string_view type) {
-  if (type == "total")
-    return integer(u.resident);
-  if (type.starts_with("processes"))
-    return integer(u.processes);
-  if (type == "system")
-    return integer(u.resident - u.processes);
-  return integer(type == "code" ? u.code : 0);
-}
-
-term memory(const usage& u, const term& type) {
-  for (const auto name : memory_types)
-    if (type.is_atom(name))
-      return memory_of(u, name);
-  badarg();
-}
-
-std::uint64_t milliseconds_of(std::clock_t t) {
-  return static_cast<std::uint64_t>(t) * 1'000 / CLOCKS_PER_SEC;
-}
-
-// Since the start of the node; the second element, since the last call, is
-// kept by nobody here and the same.
-term statistics(const call_context& c, const term& what) {
-  static const auto start = std::chrono::steady_clock::now();
-  const auto since_start = [](std::uint64_t n) {
-    return term::tuple({integer(n), integer(n)});
-  };
-  const auto g = c.home.workers().read();
-  if (what.is_atom("run_queue") || what.is_atom("total_run_queue_lengths")
-      || what.is_atom("total_run_queue_lengths_all"))
-    return integer(g.run_queue);
-  if (what.is_atom("reductions") || what.is_atom("exact_reductions"))
-    return since_start(g.runs);
-  if (what.is_atom("wall_clock"))
-    return since_start(static_cast<std::uint64_t>(
-        std::chrono::duration_cast<std::chrono::milliseconds>(
-            std::chrono::steady_clock::now() - start)
-            .count()));
-  if (what.is_atom("runtime"))
-    return since_start(milliseconds_of(std::clock()));
-  if (what.is_atom("garbage_collection"))
-    return term::tuple({integer(0), integer(0), integer(0)});
-  if (what.is_atom("io")) {
-    std::uint64_t in = 0, out = 0;
-    for (const auto& p : c.home.connections().connected()) {
-      const auto n = p->count();
-      in += n.bytes_in;
-      out += n.bytes_out;
-    }
-    return term::tuple({term::tuple({atom("input"), integer(in)}),
-                        term::tuple({atom("output"), integer(out)})});
-  }
+term system_info(const call_context& c, const term& what) {
+  for (const auto& i : items)
+    if (what.is_atom(i.name))
+      return i.value(c);
+  if (what.is_tagged("wordsize", 2)
+      && (what.element(1).is_atom("internal")
+          || what.element(1).is_atom("external")))
+    return word_size(c);
+  if (what.is_tagged("cpu_topology", 2))
+    return undefined(c);
+  if (what.is_tagged("allocator_sizes", 2))
+    if (const auto sizes = allocator_sizes(what.element(1)))
+      return *sizes;
   badarg();
 }
 
@@ -143,25 +153,6 @@ void add_system_info(function_table& t) {
       [](call_context& c, arguments a) { return system_info(c, a[0]); });
   add("os", "getpid", 0, [](call_context&, arguments) {
     return term::string(std::to_string(::getpid()));
-  });
-  add("erlang", "statistics", 1,
-      [](call_context& c, arguments a) { return statistics(c, a[0]); });
-  add("erlang", "memory", 0, [](call_context& c, arguments) {
-    const usage u = read_usage(c);
-    std::vector<term> all;
-    for (const auto name : memory_types)
-      all.push_back(term::tuple({atom(name), memory_of(u, name)}));
-    return term::list(all);
-  });
-  add("erlang", "memory", 1, [](call_context& c, arguments a) {
-    const usage u = read_usage(c);
-    const auto types = a[0].as_list();
-    if (!types)
-      return memory(u, a[0]);
-    std::vector<term> all;
-    for (const term& type : *types)
-      all.push_back(term::tuple({type, memory(u, type)}));
-    return term::list(all);
   });
 }
 

@@ -5,7 +5,9 @@
 
 #include "base/log.hpp"
 #include "node/spawned.hpp"
+#include "rpc/module_info.hpp"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -134,11 +136,29 @@ void function_table::take_back(atom publisher, entries& taken) {
   std::erase_if(modules_, [&](const auto& m) { return m.second == publisher; });
 }
 
+void function_table::know(std::function<std::vector<loaded_module>()> modules) {
+  known_ = std::move(modules);
+}
+
 std::shared_ptr<const function_table::entry>
 function_table::find(const key& k) const {
-  const std::lock_guard guard(mutex_);
-  const auto it = functions_.find(k);
-  return it == functions_.end() ? nullptr : it->second;
+  {
+    const std::lock_guard guard(mutex_);
+    if (const auto it = functions_.find(k); it != functions_.end())
+      return it->second;
+  }
+  if (!is_module_info(k))
+    return nullptr;
+  return std::make_shared<const entry>(
+      entry{[m = std::get<0>(k)](call_context& c, arguments a) {
+              return module_info(c.table, m, a);
+            },
+            effect::looks, atom()});
+}
+
+bool function_table::is_module_info(const key& k) const {
+  const auto& [module, name, arity] = k;
+  return name == "module_info" && arity <= 1 && has_module(module);
 }
 
 // Who owns the OS process may do with it as he likes; so may its own tasks.
@@ -150,13 +170,55 @@ bool function_table::allows(const call_context& c, const entry& e) const {
 }
 
 bool function_table::has(atom module, atom name, std::size_t arity) const {
-  const std::lock_guard guard(mutex_);
-  return functions_.contains(key{module, name, arity});
+  const key k{module, name, arity};
+  {
+    const std::lock_guard guard(mutex_);
+    if (functions_.contains(k))
+      return true;
+  }
+  return is_module_info(k);
 }
 
 bool function_table::has_module(atom module) const {
+  {
+    const std::lock_guard guard(mutex_);
+    if (modules_.contains(module))
+      return true;
+  }
+  const auto known = known_();
+  return std::any_of(known.begin(), known.end(),
+                     [&](const loaded_module& m) { return m.name == module; });
+}
+
+// A plugin's modules are in its file.
+std::vector<loaded_module> function_table::modules() const {
+  static const term preloaded = atom("preloaded");
+  auto all = known_();
+  const auto find = [&all](atom name) {
+    return std::find_if(all.begin(), all.end(), [&](const loaded_module& m) {
+      return m.name == name;
+    });
+  };
   const std::lock_guard guard(mutex_);
-  return modules_.contains(module);
+  for (const auto& [name, publisher] : modules_)
+    if (find(name) == all.end()) {
+      const auto by = find(publisher);
+      const loaded_module m =
+          by == all.end() ? loaded_module{name, preloaded, {}}
+                          : loaded_module{name, by->file, by->version};
+      all.push_back(m);
+    }
+  return all;
+}
+
+std::vector<std::pair<atom, std::size_t>>
+function_table::functions_of(atom module) const {
+  std::vector<std::pair<atom, std::size_t>> all;
+  const std::lock_guard guard(mutex_);
+  for (const auto& [k, e] : functions_)
+    if (std::get<0>(k) == module)
+      all.emplace_back(std::get<1>(k), std::get<2>(k));
+  return all;
 }
 
 term function_table::call(call_context& c, atom module, atom name,

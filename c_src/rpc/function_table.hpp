@@ -16,6 +16,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <tuple>
 #include <unordered_map>
@@ -59,6 +60,13 @@ inline constexpr unsigned max_applied = 16;
 // node, nothing.
 enum class policy : std::uint8_t { all, inspect, none };
 
+// As code:all_loaded/0 has it: `preloaded`, or the path of its file.
+struct loaded_module {
+  atom name;
+  term file;
+  std::string version; // empty: none
+};
+
 class function_table;
 
 // Who calls. The call runs on `self`'s fiber and may block it.
@@ -97,8 +105,16 @@ public:
   // changes if a module is the node's own or another publisher's (`already`).
   result<void> publish(atom publisher, std::vector<published> all);
 
+  // Modules that no function need be of: plugins with tasks only, what
+  // processes say their module is. Before anybody calls.
+  void know(std::function<std::vector<loaded_module>()> modules);
+
+  // module_info/0,1 are there for every module.
   bool has(atom module, atom name, std::size_t arity) const;
   bool has_module(atom module) const;
+  std::vector<loaded_module> modules() const;
+  // {Name, Arity}
+  std::vector<std::pair<atom, std::size_t>> functions_of(atom module) const;
 
   // Calls it. Leaves with exit_signal, or with `raised` for everything else
   // that went wrong: undef if there is no such function, {not_allowed,
@@ -125,6 +141,7 @@ private:
   using entries = std::unordered_map<key, std::shared_ptr<const entry>, hash>;
 
   std::shared_ptr<const entry> find(const key& k) const;
+  bool is_module_info(const key& k) const;
   bool allows(const call_context& c, const entry& e) const;
   void take_back(atom publisher, entries& taken); // under mutex_
 
@@ -133,6 +150,8 @@ private:
   std::unordered_map<atom, atom> modules_; // to their publisher
   policy policy_ = policy::all;
   atom owner_;
+  std::function<std::vector<loaded_module>()> known_
+      = [] { return std::vector<loaded_module>(); };
 };
 
 // [{M, F, Args, Location}], what erlang:raise/3 would have on top.

@@ -7,11 +7,22 @@
 namespace esp::served {
 
 void offer(node::node& home, function_table& table,
-           std::function<void()> stop) {
+           std::function<void()> stop, knowledge more) {
   add_erlang(table);
   add_process_info(table);
   add_system_info(table);
+  add_statistics(table);
   add_code(table, std::move(stop));
+  add_observer_backend(table);
+  add_appmon_info(table, std::move(more.processes));
+  add_dbg(table);
+  table.know([modules = std::move(more.modules)] {
+    static const term preloaded = atom("preloaded");
+    auto all = modules();
+    for (const char* server : {"logger_proxy", "net_kernel", "rex"})
+      all.push_back({atom(server), preloaded, {}});
+    return all;
+  });
   home.on_spawn_request = [&home, &table](const dist::spawn_request& r) {
     return spawn_for(home, table, r);
   };

@@ -71,7 +71,9 @@ private:
 } // namespace
 
 server::server(node::node& home, std::uint64_t number, atom name)
-    : special_process(home, number), name_(name) {}
+    : special_process(home, number), name_(name) {
+  set_origin(term::tuple({name, atom("init"), term::integer(1)}), {});
+}
 
 otp::answer server::state() {
   return term(atom("undefined"));

@@ -83,6 +83,14 @@ public:
     return g;
   }
 
+  std::vector<worker_gauges> read_workers() const {
+    std::vector<worker_gauges> all;
+    for (const auto& w : pool_.workers)
+      all.push_back({w->is_stand_in(), w->is_asleep(), w->queue().size(),
+                     w->cpu_time()});
+    return all;
+  }
+
   pool pool_;
   std::function<void(std::vector<runnable_ptr>)> abandoned_
       = [](const std::vector<runnable_ptr>&) {};
@@ -180,6 +188,9 @@ void scheduler::schedule(runnable_ptr r) {
 }
 
 gauges scheduler::read() const { return impl_->read(); }
+std::vector<worker_gauges> scheduler::read_workers() const {
+  return impl_->read_workers();
+}
 const options& scheduler::config() const noexcept {
   return impl_->pool_.config;
 }

@@ -42,6 +42,13 @@ struct gauges {
   std::uint64_t runs = 0;    // calls of run()
 };
 
+struct worker_gauges {
+  bool is_stand_in = false; // waits to take the place of a stuck one
+  bool is_asleep = false;
+  std::size_t run_queue = 0;
+  std::chrono::nanoseconds cpu_time{0}; // of its thread
+};
+
 class scheduler {
 public:
   explicit scheduler(options o);
@@ -55,6 +62,7 @@ public:
   void schedule(runnable_ptr r);
 
   gauges read() const;
+  std::vector<worker_gauges> read_workers() const; // stand-ins last
   const options& config() const noexcept;
 
   // Runs once on each worker, after a batch of runs and before it sleeps:

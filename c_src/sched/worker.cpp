@@ -6,6 +6,8 @@
 #include <cassert>
 #include <memory>
 
+#include <pthread.h>
+
 namespace esp::sched {
 
 namespace fibers = boost::fibers;
@@ -136,6 +138,15 @@ void worker::set_current(runnable* r) noexcept {
   current_.store(r, std::memory_order_relaxed);
 }
 
+// A clock of its own, so that a run() need not look at any.
+std::chrono::nanoseconds worker::cpu_time() const noexcept {
+  const clockid_t id = cpu_clock_.load(std::memory_order_relaxed);
+  timespec t{};
+  if (id == 0 || ::clock_gettime(id, &t) != 0)
+    return {};
+  return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
+}
+
 bool worker::has_surplus() const noexcept {
   const std::uint64_t waiting = queue_.size();
   return waiting > 0
@@ -152,6 +163,8 @@ bool worker::should_yield() const noexcept {
 
 void worker::main() {
   here_ = this;
+  if (clockid_t id; ::pthread_getcpuclockid(::pthread_self(), &id) == 0)
+    cpu_clock_.store(id, std::memory_order_relaxed);
   const signal_stack alternate; // a handler cannot run on an overflown stack
   algorithm_ = new algorithm(*this);
   main_ = fibers::context::active();
@@ -161,6 +174,7 @@ void worker::main() {
   while (fiber_count() > 0)
     main_->suspend(); // the last runner wakes it
   own.enter();
+  cpu_clock_.store(0, std::memory_order_relaxed);
   here_ = nullptr;
 }
 

@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <ctime>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -60,6 +61,8 @@ public:
   std::uint64_t runs() const noexcept {
     return runs_.load(std::memory_order_relaxed);
   }
+  // What the kernel says of its thread; 0 before it runs and after its end.
+  std::chrono::nanoseconds cpu_time() const noexcept;
   std::size_t fiber_count() const noexcept {
     return fibers_.load(std::memory_order_relaxed);
   }
@@ -118,6 +121,7 @@ private:
   std::condition_variable sleep_;
   std::atomic<std::uint64_t> beats_{0}, runs_{0};
   std::atomic<std::size_t> fibers_{0};
+  std::atomic<clockid_t> cpu_clock_{0}; // 0: its thread does not run
   std::atomic<std::uint32_t> run_ns_{0}; // of one run(), smoothed
   spinlock current_lock_;                // guards clearing current_
   std::atomic<runnable*> current_{nullptr};

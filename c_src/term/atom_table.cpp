@@ -55,6 +55,9 @@ public:
   std::size_t count() const noexcept {
     return count_.load(std::memory_order_relaxed);
   }
+  std::size_t bytes() const noexcept {
+    return bytes_.load(std::memory_order_relaxed);
+  }
 
   const entry& at(std::uint32_t index) const noexcept {
     return chunks_[index / chunk_size].load(
@@ -240,6 +243,10 @@ std::string_view atom_text(std::uint32_t index) noexcept {
 
 std::size_t atom_count() noexcept {
   return the_table().count();
+}
+
+std::size_t atom_text_bytes() noexcept {
+  return the_table().bytes();
 }
 
 std::uint64_t hash_text(std::string_view text) noexcept {

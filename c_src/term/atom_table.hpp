@@ -26,6 +26,7 @@ result<std::uint32_t> intern_atom(std::string_view utf8);
 std::string_view atom_text(std::uint32_t index) noexcept;
 
 std::size_t atom_count() noexcept;
+std::size_t atom_text_bytes() noexcept; // of their texts
 
 // The table's own text hash, with a seed that is new in each OS process.
 std::uint64_t hash_text(std::string_view text) noexcept;

@@ -71,3 +71,30 @@ TEST_CASE("what a function holds goes with it") {
   REQUIRE(t.publish(atom("us"), {entry("m", "f", 0)}));
   CHECK(held.use_count() == 1);
 }
+
+TEST_CASE("a module is there with its functions, or because it is known") {
+  function_table t;
+  t.know([] {
+    return std::vector<loaded_module>{
+        {atom("us"), term::string("/us.so"), "1.2"},
+        {atom("quiet"), term(atom("preloaded")), {}}};
+  });
+  t.add("erlang", "node", 0,
+        [](call_context&, arguments) { return term(atom("here")); });
+  REQUIRE(t.publish(atom("us"), {entry("m", "f", 2)}));
+  CHECK(t.modules().size() == 4);
+  for (const auto& m : t.modules()) {
+    CHECK(t.has_module(m.name));
+    CHECK(t.has(m.name, atom("module_info"), 0));
+    CHECK(t.has(m.name, atom("module_info"), 1));
+    CHECK_FALSE(t.has(m.name, atom("module_info"), 2));
+    if (m.name == atom("m")) { // is in the file of who published it
+      CHECK(m.file == term::string("/us.so"));
+      CHECK(m.version == "1.2");
+    }
+  }
+  CHECK_FALSE(has(t, "nope", "module_info", 0));
+  CHECK(t.functions_of(atom("m"))
+        == std::vector<std::pair<atom, std::size_t>>{{atom("f"), 2}});
+  CHECK(t.functions_of(atom("quiet")).empty());
+}

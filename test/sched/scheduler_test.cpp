@@ -203,3 +203,28 @@ TEST_CASE("a thread stuck in one run is reported and stood in for") {
   CHECK(s.read().stuck == 1);
   release.set_value();
 }
+
+TEST_CASE("a worker is charged for what it computes, and for nothing else") {
+  std::promise<void> done;
+  scheduler s(with_workers(2));
+  const auto total = [&s] {
+    std::chrono::nanoseconds sum{0};
+    for (const auto& w : s.read_workers())
+      sum += w.cpu_time;
+    return sum;
+  };
+  s.schedule(make([&] {
+    const auto before = total();
+    while (total() - before < 50ms) {
+    }
+    done.set_value();
+  }));
+  REQUIRE(done.get_future().wait_for(60s) == std::future_status::ready);
+  const auto workers = s.read_workers();
+  REQUIRE(workers.size() > 2);
+  for (std::size_t i = 0; i < workers.size(); ++i) {
+    CHECK(workers[i].is_stand_in == (i >= 2));
+    if (workers[i].is_stand_in)
+      CHECK(workers[i].cpu_time < 50ms);
+  }
+}
