@@ -47,6 +47,7 @@
     instances => pos_integer(),
     dataflow => dataflow(),
     stand_in => boolean(),
+    modules => [module()],
     start_timeout => timeout()
 }.
 %% Which instance of the template a datum is for: `select' is not for these, and a
@@ -94,7 +95,9 @@ start_link(Template, Options) ->
     end.
 
 %% @doc A co-op as a supervisor's child. `restart', `shutdown' and
-%% `significant' are the supervisor's; what is left is for {@link start_link/2}.
+%% `significant' are the supervisor's; what is left is for {@link start_link/2}. With
+%% `modules' the two say the same: a change of one of these is the co-op's, besides
+%% that of its plugins and its tasks' modules, which a supervisor asks it for else.
 -spec child_spec(#{id := term(), template := coop_flow:template(), _ => _}) ->
     supervisor:child_spec().
 child_spec(#{id := Id, template := Template} = All) ->
@@ -113,7 +116,7 @@ child_spec(#{id := Id, template := Template} = All) ->
             id => Id,
             start => {?MODULE, start_link, [Template, Options]},
             type => worker,
-            modules => dynamic
+            modules => maps:get(modules, Options, dynamic)
         },
         Supervisor
     ).

@@ -43,7 +43,9 @@
     batch := coop_results:batch(),
     %% that the nodes are of, and how data are dealt out to them
     instances := pos_integer(),
-    dataflow := coop_dataflow:method()
+    dataflow := coop_dataflow:method(),
+    %% whose change of code is the co-op's
+    modules := [module()]
 }.
 %% What lives of it. `nodes' are those of this VM, `other' is the kill switch on
 %% the C-node. Ledgers are kept if the body may be restarted.

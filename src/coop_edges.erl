@@ -19,6 +19,7 @@
 -export([add_out/4]).
 -export([drop_out/2]).
 -export([close/1]).
+-export([is_closed/1]).
 -export([outs/1]).
 -export([receiver/2]).
 -export([take/2]).
@@ -161,6 +162,10 @@ is_open(_Credit) -> 1.
 -spec close(edges()) -> edges().
 close(Edges = #edges{out = Out}) ->
     Edges#edges{out = maps:map(fun(_Edge, {Pid, _}) -> {Pid, closed} end, Out), open = 0}.
+
+-spec is_closed(edges()) -> boolean().
+is_closed(#edges{out = Out}) ->
+    lists:any(fun({_Receiver, Credit}) -> Credit =:= closed end, maps:values(Out)).
 
 -spec outs(edges()) -> [{edge(), process()}].
 outs(#edges{out = Out}) ->

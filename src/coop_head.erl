@@ -21,7 +21,9 @@
 -export([handle_control/3]).
 -export([is_ours/2]).
 -export([info/1]).
+-export([modules/1]).
 -export([get_state/1]).
+-export([body_change/4]).
 -export([terminate/2]).
 
 %% What one relaying VM may have on its way here, in bytes.
@@ -45,6 +47,7 @@
 
 -record(head, {
     name :: atom() | undefined,
+    modules :: [module()],
     parent :: reference(),
     window :: pos_integer(),
     rule :: block | shed,
@@ -62,7 +65,7 @@
     %% of a body that may be restarted: calls and flushes inside it, the latter
     %% with the marks that are there
     calls :: undefined | #{From :: term() => []},
-    flushes = #{} :: #{reference() => {pid(), non_neg_integer()}},
+    flushes = #{} :: #{Ref :: term() => {pid(), non_neg_integer()}},
     restarts = 0 :: non_neg_integer(),
     losses = #{lost => 0, dead_lettered => 0} :: coop_body:losses()
 }).
@@ -136,6 +139,7 @@ run(Switch, Parent, Spec, Wiring) ->
         max_queue_bytes => MaxBytes,
         state => #head{
             name = Name,
+            modules = [?MODULE | maps:get(modules, Spec)],
             parent = Monitor,
             window = Window,
             rule = coop_overload:rule(Overload),
@@ -316,9 +320,18 @@ info(Head = #head{name = Name, nodes = Nodes, edges = Edges, switches = Switches
         {_Ref, Demand} -> Info#{demand => coop_demand:describe(Demand)}
     end.
 
+%% @doc Its own, and those whose change of code is the co-op's.
+-spec modules(#head{}) -> [module()].
+modules(#head{modules = Modules}) ->
+    Modules.
+
 -spec get_state(#head{}) -> map().
 get_state(Head) ->
     info(Head).
+
+-spec body_change(From :: {pid(), term()}, module(), OldVsn :: term(), Extra :: term()) -> ok.
+body_change(From, Module, OldVsn, Extra) ->
+    coop_upgrade:answer(From, self(), Module, OldVsn, Extra).
 
 %% @doc Sees the body out: each switch ends with its nodes gone.
 -spec terminate(term(), #head{}) -> ok.

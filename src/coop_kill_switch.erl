@@ -164,8 +164,24 @@ handle_control({'$coop', wired, Pid}, Edges, Switch = #switch{late = Late}) ->
         #{} ->
             {ok, Edges, Switch}
     end;
+handle_control({'$coop', {Pid, _Tag} = From, {changes, Modules}}, Edges, Switch) when
+    is_pid(Pid), length(Modules) >= 0
+->
+    gen:reply(From, {vm, changing(Modules, Switch)}),
+    {ok, Edges, Switch};
 handle_control(_Message, _Edges, _Switch) ->
     unhandled.
+
+%% Who may have a state to change: each knows its task's module.
+changing(Modules, #switch{nodes = Nodes, late = Late}) ->
+    IsChanging = fun(M) -> is_atom(M) andalso erlang:function_exported(M, code_change, 3) end,
+    case lists:any(IsChanging, Modules) of
+        true ->
+            [{Name, Pid} || {Pid, Name} <- maps:to_list(Nodes)] ++
+                [{late, Pid} || {Pid, running} <- maps:to_list(Late)];
+        false ->
+            []
+    end.
 
 %%% Nodes made late
 

@@ -78,12 +78,13 @@
 -callback info(State :: term()) -> map().
 -callback get_state(State :: term()) -> term().
 %% A process without these has no state but that of its trade, which is shown
-%% and not changed.
+%% and not changed. A head changes its co-op's code, and answers when that is done.
 -callback modules(State :: term()) -> [module()].
 -callback replace_state(fun((term()) -> term()), State) -> {term(), State}.
 -callback code_change(module(), OldVsn :: term(), Extra :: term(), State) ->
     {ok, State} | {error, term()}.
--optional_callbacks([modules/1, replace_state/2, code_change/4]).
+-callback body_change(From :: {pid(), term()}, module(), OldVsn :: term(), Extra :: term()) -> ok.
+-optional_callbacks([modules/1, replace_state/2, code_change/4, body_change/4]).
 %% The orderly end; may wait.
 -callback terminate(Reason :: term(), State :: term()) -> ok.
 
@@ -125,6 +126,9 @@
     is_late :: boolean(),
     hand :: {term(), boolean()} | undefined,
     taken = 0 :: non_neg_integer(),
+    %% of a head: who keeps it from sending data on; of a node: its next state, and
+    %% who has it wait with that. By the monitor of that one.
+    waits = none :: none | {reference(), pid(), held | {next, State :: term()}},
     logged_at :: integer() | undefined
 }).
 
@@ -179,7 +183,7 @@ loop(P) ->
 
 %% A head sends each datum on all its edges, and takes none before it can: what it
 %% has taken is inside.
-may_work(#process{status = running, outbox = [], edges = Edges, needs = Needs}) ->
+may_work(#process{status = running, waits = none, outbox = [], edges = Edges, needs = Needs}) ->
     coop_edges:has_credit(Needs, Edges);
 may_work(_P) ->
     false.
@@ -237,6 +241,8 @@ accept({get_modules, From}, P) when is_pid(From) ->
 accept({Pid, {Pid, _Tag} = From, get_modules}, P) when is_pid(Pid) ->
     gen:reply(From, modules(P)),
     P;
+accept({'DOWN', Ref, process, _Pid, _Reason}, P = #process{waits = {Ref, _, _}}) ->
+    P#process{waits = none};
 accept({'DOWN', Ref, process, _Pid, _Reason} = Message, P) ->
     #process{module = Module, state = State} = P,
     case Module:is_ours(Ref, State) of
@@ -297,6 +303,14 @@ accept_ours({'$coop', {Pid, _Tag} = From, inside}, P) when is_pid(Pid) ->
 accept_ours({'$coop', {Pid, _Tag} = From, head}, P) when is_pid(Pid) ->
     gen:reply(From, P#process.head),
     P;
+accept_ours({'$coop', {Pid, _Tag} = From, Request}, P) when
+    is_pid(Pid), Request =:= commit_change orelse Request =:= abort_change orelse
+        Request =:= release orelse element(1, Request) =:= hold orelse
+        element(1, Request) =:= prepare_change
+->
+    {Answer, P2} = change(Request, Pid, P),
+    gen:reply(From, Answer),
+    P2;
 accept_ours({'$coop', attach, Pid, Theirs, _} = Message, P = #process{overload = Overload}) when
     is_pid(Pid)
 ->
@@ -445,6 +459,52 @@ control(Message, P = #process{module = Module, state = State, edges = Edges}) ->
             log_unexpected(P#process.name, Message),
             P
     end.
+
+%%% A change of code: coop_upgrade says what is next
+
+%% Behind what a head has sent, and ahead of what it has not.
+change({hold, Ref}, Pid, P = #process{head = Head, waits = none}) when Head =:= self() ->
+    #process{module = Module, state = State, outbox = Outbox, edges = Edges} = P,
+    case coop_edges:is_closed(Edges) of
+        false ->
+            Barrier = {Pid, Ref},
+            {Outs, State2} = Module:handle_barrier(Barrier, State),
+            P2 = P#process{
+                waits = {monitor(process, Pid), Pid, held},
+                state = State2,
+                outbox = Outbox ++ Outs ++ marks(Barrier, P)
+            },
+            {ok, send_outbox(P2)};
+        true ->
+            {{error, busy}, P}
+    end;
+change({prepare_change, {Modules, OldVsn, Extra}}, Pid, P = #process{waits = none}) when
+    length(Modules) >= 0
+->
+    #process{module = Module, state = State} = P,
+    case [Each || Each <- modules(P), lists:member(Each, Modules)] of
+        [Changed | _] ->
+            try Module:code_change(Changed, OldVsn, Extra, State) of
+                {ok, Next} ->
+                    {ok, P#process{waits = {monitor(process, Pid), Pid, {next, Next}}}};
+                {error, _} = Error ->
+                    {Error, P}
+            catch
+                _:Reason -> {{error, {'EXIT', Reason}}, P}
+            end;
+        [] ->
+            {ok, P}
+    end;
+change({_, _}, _Pid, P) ->
+    {{error, busy}, P};
+change(commit_change, Pid, P = #process{waits = {Ref, Pid, {next, Next}}}) ->
+    demonitor(Ref, [flush]),
+    {ok, P#process{waits = none, state = Next}};
+change(_, Pid, P = #process{waits = {Ref, Pid, _}}) ->
+    demonitor(Ref, [flush]),
+    {ok, P#process{waits = none}};
+change(_, _Pid, P) ->
+    {ok, P}.
 
 %%% One item of the data lane
 
@@ -959,6 +1019,12 @@ system(suspend, From, P) ->
 system(resume, From, P) ->
     gen:reply(From, ok),
     loop(P#process{status = running});
+system({change_code, Changed, OldVsn, Extra}, From, P = #process{status = suspended}) when
+    Changed =/= P#process.module, P#process.head =:= self()
+->
+    #process{module = Module} = P,
+    ok = Module:body_change(From, Changed, OldVsn, Extra),
+    loop(P);
 system({change_code, Module, OldVsn, Extra}, From, P = #process{status = suspended}) ->
     try system_code_change(P, Module, OldVsn, Extra) of
         {ok, P2} ->

@@ -5,6 +5,7 @@
 -export([coop/1]).
 -export([spec/2]).
 -export([late_node/1]).
+-export([plugins/1]).
 -export([wire_spec/1]).
 -export([c_node/1]).
 
@@ -23,6 +24,7 @@
     instances := pos_integer(),
     dataflow := coop_dataflow:method(),
     stand_in := boolean(),
+    modules := [module()],
     start_timeout := timeout()
 }.
 -type c_node_options() :: #{
@@ -62,6 +64,7 @@ coop(Options) when is_map(Options) ->
         instances => 1,
         dataflow => undefined,
         stand_in => false,
+        modules => [],
         start_timeout => 10_000
     },
     case check_all(Options, Defaults, fun coop_option/2) of
@@ -129,6 +132,11 @@ coop_option(start_timeout, Timeout) ->
     timeout_option(Timeout);
 coop_option(stand_in, Is) when is_boolean(Is) ->
     {ok, Is};
+coop_option(modules, Modules) when is_list(Modules) ->
+    case lists:all(fun is_atom/1, Modules) of
+        true -> {ok, Modules};
+        false -> bad
+    end;
 coop_option(_Key, _Value) ->
     bad.
 
@@ -200,6 +208,9 @@ spec(Template, Options) ->
             ],
             {ok,
                 Common#{
+                    modules => lists:usort(
+                        maps:get(modules, Options) ++ lists:flatmap(fun modules/1, Checked)
+                    ),
                     nodes => [maps:remove(source, Node) || Node <- Nodes],
                     edges => Edges
                 },
@@ -207,6 +218,21 @@ spec(Template, Options) ->
     catch
         throw:{?MODULE, Reason} -> {error, Reason}
     end.
+
+%% Whose change of code is that of a node.
+modules(#{home := native, plugin := Plugin}) ->
+    [Plugin];
+modules(#{task := {Module, _Function}}) ->
+    [Module];
+modules(#{task := Fun}) ->
+    {module, Module} = erlang:fun_info(Fun, module),
+    [Module].
+
+%% @doc The plugins of a template's native nodes, by name.
+-spec plugins(coop_flow:template()) -> [atom()].
+plugins(Template) ->
+    Nodes = lists:map(fun node_spec/1, coop_flow:nodes(Template)),
+    lists:usort([Plugin || #{home := native, plugin := Plugin} <- Nodes]).
 
 %% A router by `consume' has one kind of worker, which has no other use; it is
 %% told so.

@@ -12,6 +12,7 @@
 -export([await/2]).
 -export([load_plugin/2]).
 -export([ensure_plugin/2]).
+-export([renew_plugin/2]).
 -export([init/1]).
 -export([handle_call/3]).
 -export([handle_cast/2]).
@@ -134,13 +135,24 @@ ensure_plugin(Name, Plugin) ->
         false -> load_plugin(Name, Plugin)
     end.
 
-load(CNode, {App, Plugin}) ->
+%% @doc Loads it if the file is another one than that of the current image.
+-spec renew_plugin(node(), coop_flow:plugin()) -> ok | {error, term()}.
+renew_plugin(CNode, Plugin) ->
+    case load(CNode, Plugin, renew_plugin) of
+        {ok, _, _} -> ok;
+        {error, _} = Error -> Error
+    end.
+
+load(CNode, Plugin) ->
+    load(CNode, Plugin, load_plugin).
+
+load(CNode, {App, Plugin}, Request) ->
     case code:priv_dir(App) of
         {error, bad_name} -> {error, {no_app, App}};
-        Priv -> load(CNode, filename:join(Priv, atom_to_list(Plugin) ++ ".so"))
+        Priv -> load(CNode, filename:join(Priv, atom_to_list(Plugin) ++ ".so"), Request)
     end;
-load(CNode, File) ->
-    request(CNode, {load_plugin, unicode:characters_to_binary(filename:absname(File))}).
+load(CNode, File, Request) ->
+    request(CNode, {Request, unicode:characters_to_binary(filename:absname(File))}).
 
 request(CNode, Request) ->
     try
@@ -263,7 +275,8 @@ greet(CNode) ->
 %% What the C-node before this one had been given. One that fails is no reason
 %% to be without a C-node: who needs it will be told.
 reload(Name, CNode, Given) ->
-    lists:foreach(fun(Plugin) -> esp_nodes:add_plugin(Name, Plugin) end, Given),
+    New = Given -- esp_nodes:plugins(Name),
+    lists:foreach(fun(Plugin) -> esp_nodes:add_plugin(Name, Plugin) end, New),
     lists:foreach(
         fun(Plugin) ->
             case load(CNode, Plugin) of

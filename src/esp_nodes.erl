@@ -13,6 +13,7 @@
 -export([await_loss/2]).
 -export([add_plugin/2]).
 -export([plugins/1]).
+-export([forget_plugins/2]).
 -export([mark_loaded/3]).
 -export([is_loaded/2]).
 -export([init/1]).
@@ -99,13 +100,18 @@ await_loss(Owner, Timeout) ->
 add_plugin(Name, Plugin) ->
     gen_server:call(?MODULE, {add_plugin, Name, Plugin}, infinity).
 
-%% @doc In the order in which they were first loaded.
+%% @doc In the order in which they were loaded, each the last time.
 -spec plugins(atom()) -> [term()].
 plugins(Name) ->
     case ets:lookup(?TABLE, {plugins, Name}) of
         [{_, Plugins}] -> Plugins;
         [] -> []
     end.
+
+%% @doc The next C-node of this name is not to have them.
+-spec forget_plugins(atom(), [term()]) -> ok.
+forget_plugins(Name, Plugins) ->
+    gen_server:call(?MODULE, {forget_plugins, Name, Plugins}, infinity).
 
 -spec mark_loaded(atom(), term(), Owner :: pid()) -> ok.
 mark_loaded(Name, Plugin, Owner) ->
@@ -138,9 +144,11 @@ handle_call({await, Name, Ticket}, From, State = #state{waiting = Waiting}) ->
         error -> {noreply, State#state{waiting = [{Name, Ticket, From} | Waiting]}}
     end;
 handle_call({add_plugin, Name, Plugin}, _From, State) ->
-    Plugins = plugins(Name),
-    lists:member(Plugin, Plugins) orelse
-        ets:insert(?TABLE, {{plugins, Name}, Plugins ++ [Plugin]}),
+    ets:insert(?TABLE, {{plugins, Name}, lists:delete(Plugin, plugins(Name)) ++ [Plugin]}),
+    {reply, ok, State};
+handle_call({forget_plugins, Name, Plugins}, _From, State) ->
+    ets:insert(?TABLE, {{plugins, Name}, plugins(Name) -- Plugins}),
+    lists:foreach(fun(Plugin) -> ets:delete(?TABLE, {loaded, Name, Plugin}) end, Plugins),
     {reply, ok, State};
 handle_call({loaded, Name, Plugin, Owner}, _From, State) ->
     ets:insert(?TABLE, {{loaded, Name, Plugin}, Owner}),

@@ -6,6 +6,8 @@
 -export([start/2]).
 -export([stop/1]).
 -export([plugin/1]).
+-export([plugin/2]).
+-export([vsn_of/1]).
 -export([processes/1]).
 -export([settled/2]).
 -export([kill/1]).
@@ -56,6 +58,17 @@ plugins() ->
 
 plugin(Name) ->
     filename:join(filename:dirname(esp_test_lib:plugin()), atom_to_list(Name) ++ ".so").
+
+%% Another image of that name: test/plugins/<Folder>.
+plugin(Folder, Name) ->
+    File = plugin(Name),
+    filename:join([filename:dirname(File), Folder, filename:basename(File)]).
+
+%% The version of the plugin that a native node runs.
+vsn_of(Node) ->
+    {status, _, _, [_, _, _, _, Misc]} = sys:get_status(Node),
+    [Vsn] = [V || {data, Data} <- Misc, {"Version", V} <- Data],
+    Vsn.
 
 %% What lives on a C-node. Each answer holds the worker that gave it; no two do.
 processes(Name) ->

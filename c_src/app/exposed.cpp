@@ -32,6 +32,9 @@ void publish_exposed(plugin::task_table& tasks, served::function_table& table) {
               image->file().string() + ": " + done.error().what};
     return {};
   };
+  tasks.on_unload = [&table](std::string_view plugin) {
+    (void)table.publish(atom(plugin), {}); // nothing cannot clash
+  };
 }
 
 } // namespace esp::app

@@ -45,7 +45,7 @@ void builder::begin(node::process& maker, const pid& parent) {
   if (spec_.name != atom())
     if (const auto taken = home_.whereis(spec_.name))
       return fail(term::tuple({atom("already_started"), taken->pid()}));
-  switch_ = home_.spawn<kill_switch>(spec_.restart);
+  switch_ = home_.spawn<kill_switch>(spec_.restart, spec_.tasks);
   watch(maker, *switch_, atom("kill_switch"));
   places_.resize(spec_.nodes.size());
   switch_->adopt(spawn_members());
@@ -390,6 +390,47 @@ worker_pool builder::pool_of(std::size_t router, std::size_t worker) const {
   for (const std::uint32_t number : out_[worker])
     p.beyond.push_back({number, places_[spec_.edges[number - 1].second].p});
   return p;
+}
+
+// ---- Changes of code ------------------------------------------------------
+
+std::vector<plugin::image_ptr> builder::images() const {
+  std::vector<plugin::image_ptr> all;
+  for (const auto& n : spec_.nodes)
+    if (n.is_native
+        && std::find(all.begin(), all.end(), n.task.from) == all.end())
+      all.push_back(n.task.from);
+  return all;
+}
+
+std::vector<std::pair<atom, atom>> builder::edges_here() const {
+  std::vector<std::pair<atom, atom>> all;
+  for (const auto& [from, to] : spec_.edges)
+    if (spec_.nodes[from].is_native && spec_.nodes[to].is_native)
+      all.emplace_back(spec_.nodes[from].name, spec_.nodes[to].name);
+  return all;
+}
+
+bool builder::can_change_to(const plugin::image& image) const {
+  return std::all_of(
+      spec_.nodes.begin(), spec_.nodes.end(), [&](const node_spec& n) {
+        return !n.is_native || n.plugin_name.name() != image.name()
+               || (image.find(n.task_name.name()) != nullptr
+                   && (n.how.by.task == nullptr
+                       || image.find(n.how.by.task->name) != nullptr));
+      });
+}
+
+// Workers that wire themselves meanwhile look at none of this.
+void builder::change_to(const plugin::image_ptr& image) {
+  for (auto& n : spec_.nodes) {
+    if (!n.is_native || n.plugin_name.name() != image->name())
+      continue;
+    n.task = {image, image->find(n.task_name.name())};
+    n.stack = std::max(n.stack, n.task.entry->options.stack);
+    if (n.how.by.task != nullptr)
+      n.how.by.task = image->find(n.how.by.task->name);
+  }
 }
 
 // ---- Once more ------------------------------------------------------------

@@ -48,6 +48,16 @@ public:
   // {wire, #{head, switch, nodes}, Parent}: the reply.
   term wire(const term& pids, const term& parent);
 
+  // ---- Changes of code, by the kill switch ---------------------------------
+
+  std::vector<plugin::image_ptr> images() const;
+  // Between two nodes that are both here, by their names.
+  std::vector<std::pair<atom, atom>> edges_here() const;
+  // Nodes of that plugin are made of this image from now on, which has their
+  // tasks.
+  bool can_change_to(const plugin::image& image) const;
+  void change_to(const plugin::image_ptr& image);
+
   // ---- Once more, by the kill switch, which ends what fails ----------------
 
   // Whether the VM's kill switch says when.
@@ -102,7 +112,7 @@ private:
                                                 member_ptr from, member_ptr to);
 
   node::node& home_;
-  const spec spec_;
+  spec spec_; // but for change_to() it does not change
   const queue_limits limits_;
   const std::vector<std::size_t> entries_;
   const std::size_t last_tier_;

@@ -27,6 +27,8 @@ coop_node::coop_node(node::node& home, std::uint64_t number, const node_spec& s,
     keep_lane();
 }
 
+coop_node::~coop_node() { delete order_.load(); }
+
 template <class F>
 std::optional<term> coop_node::guarded(const term& datum, F&& f) {
   try {
@@ -64,8 +66,12 @@ void coop_node::initialise(term args,
 }
 
 void coop_node::handle_request(node::message& m) {
-  if (!initialise_ || m.kind != node::what::control || !m.value.empty())
+  if (!initialise_ || m.kind != node::what::control || !m.value.empty()) {
+    if (m.kind == node::what::control && m.value.empty())
+      if (const std::unique_ptr<order> o{order_.exchange(nullptr)})
+        obey(*o);
     return member::handle_request(m);
+  }
   const auto i = std::move(initialise_);
   if (task_.entry->create == nullptr) {
     state_ = reinterpret_cast<void*>(task_.entry->function);
@@ -184,6 +190,7 @@ void coop_node::crash(const term& reason, const std::optional<term>& last) {
 }
 
 void coop_node::ended(const term& reason) {
+  next_.reset();
   if (state_ != nullptr && task_.entry->destroy != nullptr)
     task_.entry->destroy(std::exchange(state_, nullptr));
   member::ended(reason);
@@ -209,6 +216,8 @@ std::optional<term> coop_node::fixed_state() const {
 }
 
 otp::answer coop_node::replace_state(const term& t) {
+  if (next_ != nullptr) // which is made of the one that it has
+    return otp::refusal{atom("code_change")};
   if (auto reason = guarded(t, [&] { task_.entry->replace_state(state_, t); }))
     return otp::refusal{*reason};
   return state();
@@ -220,6 +229,12 @@ std::vector<std::pair<std::string, term>> coop_node::status() {
           {"Task", task_name_},
           {"Node", name_in_template()},
           {"Info", describe({})}};
+}
+
+std::vector<std::pair<term, term>> coop_node::more_info() {
+  return {{atom("plugin"), plugin_name_},
+          {atom("vsn"), term::binary(task_.from->version())},
+          {atom("task"), task_name_}};
 }
 
 atom coop_node::role() const {

@@ -6,7 +6,9 @@
 
 #include "coop/member.hpp"
 
+#include <atomic>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string_view>
 
@@ -16,6 +18,7 @@ class coop_node final : public member {
 public:
   coop_node(node::node& home, std::uint64_t number, const node_spec& s,
             queue_limits limits, kill_switch_ptr k, bool is_kept, bool is_late);
+  ~coop_node() override;
 
   // Makes the task's state on this process's fiber, then calls `done` there
   // with the Reason of a failure. Once, before anything else.
@@ -28,7 +31,25 @@ public:
 
   std::size_t stack_size() const noexcept override { return stack_; }
 
+  // ---- A change of code ------------------------------------------------------
+
+  atom plugin_name() const noexcept { return plugin_name_; }
+  atom task_name() const noexcept { return task_name_; }
+  plugin::task_ref task() const; // from any thread
+  kill_switch* of() const noexcept { return switch_.get(); }
+  // From its kill switch, which hears of it under that number. Prepared, it has
+  // its next state beside the old one, and takes no data; an order that it has
+  // not looked at yet is replaced by the next.
+  void prepare_change(plugin::task_ref to, bool is_down, term given,
+                      std::uint32_t order);
+  void commit_change(std::uint32_t order);
+  void abort_change();
+
 protected:
+  bool can_take_data() override {
+    return next_ == nullptr && member::can_take_data();
+  }
+  void change_code(const term& from, const term& request) override;
   bool take(datum& d) override;
   void terminate(const term& reason) override;
   void flush_task() override;
@@ -41,6 +62,7 @@ protected:
   atom module() const override { return task_name_; }
   std::vector<atom> modules() const override { return {plugin_name_}; }
   std::vector<std::pair<std::string, term>> status() override;
+  std::vector<std::pair<term, term>> more_info() override;
   atom role() const override;
   std::string doing() const override;
 
@@ -50,6 +72,31 @@ private:
     std::function<void(std::optional<term>)> done;
   };
 
+  // What it is to become, if all of them can; and then what it was.
+  struct successor {
+    plugin::task_ref to;
+    const detail::task_entry* by = nullptr; // of its dataflow
+    void* state = nullptr;
+
+    ~successor() {
+      if (state != nullptr && to.entry->destroy != nullptr)
+        to.entry->destroy(state);
+    }
+  };
+  struct order {
+    enum class word { prepare, commit, abort } what;
+    plugin::task_ref to;
+    bool is_down;
+    term given; // Extra
+    std::uint32_t number;
+  };
+
+  void give(order o);
+  void obey(const order& o);
+  std::optional<term> make_next(plugin::task_ref to, bool is_down,
+                                const term& given);
+  void become_next();
+
   // Runs `f`; the reason to end with if it throws what is no exit_signal.
   template <class F>
   std::optional<term> guarded(const term& datum, F&& f);
@@ -57,9 +104,11 @@ private:
 
   plugin::task_ref task_;
   const atom plugin_name_, task_name_;
-  const std::size_t stack_;
+  std::size_t stack_;
   void* state_ = nullptr;
   std::unique_ptr<initialisation> initialise_;
+  std::unique_ptr<successor> next_;
+  std::atomic<order*> order_{nullptr};
 };
 
 } // namespace esp::coop

@@ -35,7 +35,11 @@ protected:
 private:
   void call(const term& from, const term& request);
   void start(const term& from, spec s, bool is_whole);
-  term load(const term& file);
+  term load(const term& file, bool if_new);
+  term images() const;
+  term nodes_of_old(atom plugin) const;
+  term soft_purge(atom plugin) const;
+  term purge(atom plugin) const;
   term plugins() const;
 
   plugin::task_table& tasks_;

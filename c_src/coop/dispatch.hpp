@@ -35,6 +35,12 @@ public:
     return how_.how == dataflow::method::hash
            || how_.how == dataflow::method::select;
   }
+  // The task that `hash` or `select` goes by; '' if it goes by none. It may be
+  // had from another image, when the node's is.
+  atom by_task() const noexcept {
+    return how_.by.what == part::kind::task ? *how_.by.key.as_atom() : atom();
+  }
+  void go_by(const detail::task_entry* task) noexcept { how_.by.task = task; }
   // The places in `out`, the edges it was made for, that `d` goes to, in that
   // order, counted by `width`; none only by `select`. Valid until the next
   // call. Throws bad_result, and what a task that `hash` or `select` goes by

@@ -5,6 +5,8 @@
 #include "base/log.hpp"
 #include "coop/kill_switch.hpp"
 #include "coop/own_messages.hpp"
+#include "node/remote_call.hpp"
+#include "node/spawned.hpp"
 
 #include <algorithm>
 #include <mutex>
@@ -19,6 +21,11 @@ constexpr std::uint64_t priority_bytes = 64u << 10;
 // Of one sender. A VM that relays has two.
 constexpr unsigned max_edges = 4;
 
+std::vector<atom> with_head(std::vector<atom> modules) {
+  modules.insert(modules.begin(), atom("coop_head"));
+  return modules;
+}
+
 node::message_ptr to_self(const term& t) {
   return std::make_unique<node::message>(node::what::exit, datum::of(term(t)));
 }
@@ -29,6 +36,7 @@ head::head(node::node& home, std::uint64_t number, queue_limits limits,
            const spec& s)
     : member(home, number, atom("head"), limits, nullptr),
       overload_(s.overload, limits.data, limits.bytes),
+      modules_(with_head(s.modules)),
       instances_(s.instances),
       method_(s.method) {
   if (overload_.looks_at_arrivals())
@@ -77,6 +85,8 @@ void head::handle_request(node::message& m) {
       demand_->second.lose();
       return serve_demand();
     }
+    if (const auto r = t.element(1).as_ref(); r && no_longer_held(*r))
+      return;
     if (const auto gone = t.element(3).as_pid()) {
       drop_in_edges_from(*gone);
       attached_.erase(*gone);
@@ -88,7 +98,10 @@ void head::handle_request(node::message& m) {
     return body_->head_has_stopped();
   }
   if (m.kind == node::what::control && !m.value.empty()) {
-    if (own_request(m.value.as<term>()))
+    const term t = m.value.as<term>();
+    if (own_request(t)
+        || (t.is_tagged("$coop", 3)
+            && about_holding(t.element(1), t.element(2))))
       return;
   }
   if (m.kind == node::what::data) // goes ahead of the others
@@ -123,6 +136,8 @@ std::span<out_edge> head::instance(std::size_t i) {
 // A head does not wait for credit with a datum in its hands, or it would answer
 // nothing meanwhile: the datum stays the first of those that wait.
 bool head::can_take_data() {
+  if (held_by_)
+    return false;
   if (how() == nullptr)
     return have_credit(out_edges());
   if (due_)
@@ -202,6 +217,67 @@ void head::rewired(const restart& r) {
 void head::ended(const term& reason) {
   body_.reset();
   member::ended(reason);
+}
+
+// ---- Changes of code --------------------------------------------------------
+
+// {hold, Ref}: nothing more enters behind a barrier, with {From's pid, Ref} as
+// its caller, until `release`, or that process's end. Ref is {hold, _}, by which
+// nodes know that it is no flush.
+bool head::about_holding(const term& from, const term& r) {
+  static const atom ok("ok");
+  const auto who = from.element(0).as_pid();
+  if (!who || !(r.is_tagged("hold", 2) || r.is_atom("release")))
+    return false;
+  const auto answer = [&](const term& a) { home().reply(pid(), from, a); };
+  if (r.is_atom("release")) {
+    if (held_by_ && held_by_->first == *who) {
+      demonitor(held_by_->second);
+      held_by_.reset();
+    }
+    answer(ok);
+  } else if (held_by_ || !is_wired() || ending_) {
+    answer(term::tuple({atom("error"), atom("busy")}));
+  } else {
+    held_by_.emplace(*who, monitor(*who, who->node));
+    answer(ok);
+    const term caller = term::tuple({*who, r.element(1)});
+    barrier_enters(caller);
+    pass_barrier(caller);
+  }
+  return true;
+}
+
+bool head::no_longer_held(const ref& r) {
+  if (!held_by_ || held_by_->second != r)
+    return false;
+  held_by_.reset();
+  return true;
+}
+
+// All its nodes are to change, in both homes: a process of the VM that asks sees
+// to it (coop_upgrade.erl), and has this one hold what comes.
+void head::change_code(const term& from, const term& request) {
+  const auto caller = from.element(0).as_pid();
+  if (!caller || request.element(1).is_atom("coop_head"))
+    return special_process::change_code(from, request);
+  const auto p = home().spawn<node::spawned_process>(
+      [&home = home(), me = pid(), from, request, at = caller->node] {
+        const auto done = node::remote_call(
+            at, "coop_upgrade", "change_code",
+            term::list({me, request.element(1), request.element(2),
+                        request.element(3)}),
+            infinity);
+        const term answer =
+            !done ? term::tuple({atom("error"), atom(esp::name(done.error().code))})
+            : done->how == "return"
+                ? done->value
+                : term::tuple({atom("error"), done->value});
+        home.reply(me, from, answer);
+      },
+      "change of code");
+  p->receive_leader(leader());
+  p->kick();
 }
 
 // {'$coop', Word, ...} with no {Pid, Tag} to answer.

@@ -38,14 +38,19 @@ protected:
                       bool by_link) override;
   void terminate(const term& reason) override { begin_end(reason); }
 
+  void change_code(const term& from, const term& request) override;
+
   otp::answer state() override;
   atom module() const override;
+  std::vector<atom> modules() const override { return modules_; }
   std::vector<std::pair<term, term>> more_info() override;
   atom role() const override;
   std::string doing() const override { return "co-op head"; }
 
 private:
   bool own_request(const term& t);
+  bool about_holding(const term& from, const term& request);
+  bool no_longer_held(const ref& r);
   void attach(const term& request);
   std::span<out_edge> instance(std::size_t i);
   bool may_enter(node::message& m);
@@ -67,6 +72,10 @@ private:
   std::vector<esp::pid> switches_;
   std::vector<std::pair<atom, esp::pid>> nodes_;
   term edges_;
+  const std::vector<atom> modules_;
+  // A change of code: by whom it is kept from sending data on, and the monitor
+  // of that.
+  std::optional<std::pair<esp::pid, ref>> held_by_;
 
   const std::size_t instances_;
   const term method_;

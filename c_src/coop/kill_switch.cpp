@@ -21,7 +21,7 @@ namespace {
 const atom member_down("member_down"), rests("rests"), abandoned("abandoned"),
     head_stopped("head_stopped"), ending("ending"), adopted("adopted"),
     handed_over("handed_over"), late_adopted("late_adopted"),
-    late_down("late_down");
+    late_down("late_down"), change("change"), purged("purged");
 
 constexpr std::size_t max_reason = 8u << 10; // bytes of it in a log event
 
@@ -35,6 +35,8 @@ node::message_ptr to_self(atom tag, const term& reason) {
 }
 
 } // namespace
+
+kill_switch::~kill_switch() = default;
 
 void kill_switch::adopt(std::vector<member_ptr> members) {
   {
@@ -121,8 +123,11 @@ bool kill_switch::intercept_exit(const esp::pid& from, const term& reason,
 
 void kill_switch::handle_request(node::message& m) {
   const term t = m.value.as<term>();
-  if (m.kind == node::what::down) // of one that is being made
-    return hear(t);
+  if (m.kind == node::what::down) {
+    if (const auto r = t.element(1).as_ref(); r && change_ && change_->lost(*r))
+      return;
+    return hear(t); // of one that is being made
+  }
   if (m.kind == node::what::exit)
     return heard(t.element(0), t.element(1));
   if (t.is_tagged("$coop", 3))
@@ -145,14 +150,21 @@ void kill_switch::about_workers(const term& word,
 void kill_switch::heard(const term& what, const term& reason) {
   if (what == ending)
     return begin_end(reason);
+  if (what == change)
+    return hear_change(reason);
+  if (what == purged)
+    return take_current(*reason.as_atom());
   if (what == late_adopted)
     return take_in_late();
   if (what == late_down) {
     take_in_late();
     const auto which = reason.element(0).as_integer().value_or(0);
     const auto gone = late_.extract(static_cast<std::uint64_t>(which));
-    if (reason.arity() == 1)
+    if (reason.arity() == 1) {
+      if (change_)
+        change_->gone(static_cast<std::uint64_t>(which));
       return check_gone();
+    }
     if (gone)
       inside_late_ += gone.mapped()->inside();
     return ending_ ? check_gone() : fell(reason.element(1));
@@ -175,6 +187,12 @@ void kill_switch::heard(const term& what, const term& reason) {
       builder_ = std::move(handed_over_);
     }
     of_ = builder_->about();
+    edges_ = builder_->edges_here();
+    {
+      auto used = builder_->images();
+      const std::lock_guard guard(inbox_);
+      images_.swap(used);
+    }
     for (const auto& [router, edge] : std::exchange(early_orders_, {}))
       supply(router, edge);
     if (!limit_ && !builder_->is_led() && !builder_->has_workers())
@@ -205,6 +223,11 @@ void kill_switch::request(const term& from, const term& what) {
   const auto failed = [&] {
     home().reply(pid(), from, term::tuple({atom("error"), reason_}));
   };
+  if (code_change::is_about(what)) {
+    if (!change_)
+      change_ = std::make_unique<code_change>(*this);
+    return change_->request(from, what);
+  }
   if (what.is_tagged("wire", 3) && builder_) {
     if (phase_ != phase::whole && phase_ != phase::wiring)
       return failed();
@@ -238,6 +261,8 @@ void kill_switch::begin_end(const term& reason) {
   if (ending_)
     return;
   ending_ = reason;
+  if (change_)
+    change_->drop(reason, false);
   for (const auto& m : members_)
     m->end(reason);
   for (const auto& [number, m] : late_)
@@ -303,6 +328,7 @@ void kill_switch::ended(const term& reason) {
   late_.clear();
   builder_.reset();
   of_.reset();
+  change_.reset();
 }
 
 // ---- Late nodes -------------------------------------------------------------
@@ -323,7 +349,7 @@ void kill_switch::take_in_late() {
 
 // As many workers as its router gets at a time.
 void kill_switch::supply(const esp::pid& router, std::uint32_t edge) {
-  if (!builder_ && !of_) // it comes
+  if ((!builder_ && !of_) || (change_ && change_->is_under_way())) // it comes
     return early_orders_.emplace_back(router, edge), void();
   std::vector<term> workers;
   try {
@@ -334,6 +360,81 @@ void kill_switch::supply(const esp::pid& router, std::uint32_t edge) {
   }
   if (!workers.empty())
     home().send_message(pid(), router, own::fresh(edge, workers));
+}
+
+// ---- Changes of code ---------------------------------------------------------
+
+void kill_switch::change_answered(std::uint64_t node, std::uint32_t order,
+                                  const std::optional<term>& refusal) noexcept {
+  const auto number = [](std::uint64_t n) {
+    return term::integer(static_cast<std::int64_t>(n));
+  };
+  push(to_self(change, refusal
+                           ? term::tuple({number(node), number(order), *refusal})
+                           : term::tuple({number(node), number(order)})),
+       node::lane::control);
+}
+
+void kill_switch::hear_change(const term& t) {
+  const auto number = [&](std::size_t i) {
+    return static_cast<std::uint64_t>(t.element(i).as_integer().value_or(0));
+  };
+  if (change_)
+    change_->answered(number(0), static_cast<std::uint32_t>(number(1)),
+                      t.arity() == 3 ? std::optional(t.element(2))
+                                     : std::nullopt);
+}
+
+void kill_switch::purge(atom plugin) noexcept {
+  push(to_self(purged, plugin), node::lane::control);
+}
+
+void kill_switch::take_current(atom plugin) {
+  const auto to = tasks_ != nullptr ? tasks_->find(plugin.name()) : nullptr;
+  if (!to || !builder_ || !builder_->can_change_to(*to))
+    return;
+  builder_->change_to(to);
+  const std::lock_guard guard(inbox_);
+  for (auto& i : images_)
+    if (i->name() == to->name() && i != to)
+      left_images_.emplace_back(0, std::exchange(i, to));
+}
+
+// Before the nodes change: nothing of the new image is under way before it is
+// kept.
+void kill_switch::changes(const images& from_to) {
+  ++generation_;
+  for (const auto& [from, to] : from_to) {
+    changed(from, to);
+    if (builder_)
+      builder_->change_to(to);
+  }
+}
+
+void kill_switch::changed(const plugin::image_ptr& from,
+                          const plugin::image_ptr& to) {
+  const std::lock_guard guard(inbox_);
+  left_images_.emplace_back(generation_.load(), from);
+  if (std::find(images_.begin(), images_.end(), to) == images_.end())
+    images_.push_back(to);
+}
+
+// Images that other nodes still run are held by these.
+void kill_switch::let_go(std::uint64_t generation) {
+  std::vector<plugin::image_ptr> gone; // they go with no lock held
+  const std::lock_guard guard(inbox_);
+  std::erase_if(left_images_, [&](auto& each) {
+    if (each.first > generation)
+      return false;
+    std::erase(images_, each.second);
+    gone.push_back(std::move(each.second));
+    return true;
+  });
+}
+
+void kill_switch::change_is_over() {
+  for (const auto& [router, edge] : std::exchange(early_orders_, {}))
+    supply(router, edge);
 }
 
 // ---- Restarts -------------------------------------------------------------
@@ -363,6 +464,8 @@ void kill_switch::fall(const term& reason) {
   if (phase_ != phase::falling && phase_ != phase::fallen)
     reason_ = reason;
   phase_ = phase::falling;
+  if (change_)
+    change_->drop(term::tuple({atom("restarted"), reason}), true);
   for (const auto& m : members_)
     m->end(reason);
   check_fallen();

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "base/spinlock.hpp"
+#include "coop/code_change.hpp"
 #include "coop/member.hpp"
 
 #include <atomic>
@@ -38,8 +39,10 @@ struct co_op {
 class kill_switch final : public otp::special_process {
 public:
   kill_switch(node::node& home, std::uint64_t number,
-              std::optional<restart_limit> limit)
-      : special_process(home, number), limit_(limit) {}
+              std::optional<restart_limit> limit,
+              const plugin::task_table* tasks = nullptr)
+      : special_process(home, number), tasks_(tasks), limit_(limit) {}
+  ~kill_switch() override;
 
   // From the process that makes the co-op; some may have ended already.
   void adopt(std::vector<member_ptr> members);
@@ -69,6 +72,18 @@ public:
   // From the head, which sends nothing more.
   void head_has_stopped();
 
+  // The plugins that its nodes' tasks are of; null: none can change.
+  const plugin::task_table* tasks() const noexcept { return tasks_; }
+  // From a node, for code_change.
+  void change_answered(std::uint64_t node, std::uint32_t order,
+                       const std::optional<term>& refusal) noexcept;
+  // Nodes of that plugin are about to be killed since they run an old image: if
+  // others take their places, then of the current one, should it have their
+  // tasks. From any thread.
+  void purge(atom plugin) noexcept;
+  // From a node that has changed by itself, to `to`: from any thread.
+  void changed(const plugin::image_ptr& from, const plugin::image_ptr& to);
+
 protected:
   void handle_request(node::message& m) override;
   void handle_data(node::message_ptr m) override;
@@ -84,6 +99,8 @@ protected:
   std::string doing() const override { return "kill switch"; }
 
 private:
+  friend class code_change;
+
   void begin_end(const term& reason);
   void check_gone();
   void report();
@@ -94,6 +111,21 @@ private:
                      const term& what);
   void supply(const esp::pid& router, std::uint32_t edge);
   void request(const term& from, const term& what);
+
+  // Changes of code:
+  using images = std::vector<std::pair<plugin::image_ptr, plugin::image_ptr>>;
+  void hear_change(const term& what);
+  void take_current(atom plugin);
+  void changes(const images& from_to);
+  void change_is_over();
+  void let_go(std::uint64_t generation);
+  bool is_whole() const noexcept {
+    return phase_ == phase::whole && of_ && !ending_;
+  }
+  std::uint64_t generation() const noexcept { return generation_; }
+  const std::vector<std::pair<atom, atom>>& edges() const noexcept {
+    return edges_;
+  }
 
   // Restarts:
   void fell(const term& reason);
@@ -118,7 +150,17 @@ private:
   std::uint64_t inside_late_ = 0; // data that ended with them
   std::atomic<std::uint32_t> worker_edges_{0}, started_edges_{0};
 
+  const plugin::task_table* const tasks_;
+  std::unique_ptr<code_change> change_;       // if there ever was one
+  std::vector<std::pair<atom, atom>> edges_;  // between nodes of this home
+  std::atomic<std::uint64_t> generation_{0};  // how many changes there were
+
   spinlock inbox_; // guards what is below
+  // Values of an image may be under way in the co-op when no node runs it any
+  // more: those in use, and those that were left, with the generation by then.
+  // Members hold this process, so the images outlive what is in their lanes.
+  std::vector<plugin::image_ptr> images_;
+  std::vector<std::pair<std::uint64_t, plugin::image_ptr>> left_images_;
   std::vector<member_ptr> adopted_, late_adopted_;
   std::shared_ptr<builder> handed_over_;
   bool is_over_ = false;

@@ -566,7 +566,8 @@ void member::release_held() {
 
 void member::pass_barrier(const term& caller) {
   try {
-    flush_task();
+    if (!caller.element(1).is_tagged("hold", 2)) // else it ends nothing
+      flush_task();
   } catch (const exit_signal&) { // noted already; run() ends it
     return;
   }

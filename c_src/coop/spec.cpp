@@ -251,6 +251,11 @@ std::variant<spec, term> read_spec(const term& t,
     return bad_spec("instances");
   if (!read_head_dataflow(t.get("dataflow").value_or(s.method), s))
     return bad_spec("dataflow");
+  const auto modules = t.get("modules").value_or(term()).as_list();
+  for (const term& m : modules.value_or(std::vector<term>()))
+    if (const auto name = m.as_atom())
+      s.modules.push_back(*name);
+  s.tasks = &tasks;
   for (const auto& [from, to] : s.edges) {
     const node_spec &f = s.nodes[from], &g = s.nodes[to];
     if (f.is_native && g.is_native && !f.task.entry->emits.empty()

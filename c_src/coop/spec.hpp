@@ -84,6 +84,10 @@ struct spec {
   std::size_t instances = 1;
   esp::coop::dataflow how;
   term method = atom("broadcast"); // `how` as it was given
+  // Whose change of code is the co-op's: of its tasks, in both homes, and others.
+  std::vector<atom> modules;
+  // Where tasks were looked up, and will be when the code changes.
+  const plugin::task_table* tasks = nullptr;
 
   // Nodes without an incoming, without an outgoing edge; in order.
   std::vector<std::size_t> entries() const;

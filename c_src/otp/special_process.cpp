@@ -114,13 +114,16 @@ void special_process::system_message(const term& from, const term& request) {
     answer_with(ok);
     return terminate(request.element(1));
   }
-  // No image is new here: the state is what it was. While it runs, sys's own
-  // answer is that it does not know the request.
+  // While it runs, sys's own answer is that it does not know the request.
   if (request.is_tagged("change_code", 4) && is_suspended())
-    return answer_with(ok);
+    return change_code(from, request);
   if (request.is_tagged("debug", 2))
     return answer_with(debug_request(request.element(1)));
   answer_with(error(term::tuple({atom("unknown_system_msg"), request})));
+}
+
+void special_process::change_code(const term& from, const term&) {
+  home().reply(pid(), from, ok);
 }
 
 term special_process::get_state(const term& from) {

@@ -53,6 +53,9 @@ protected:
   // A message in the control lane that is none of sys's: a call of our own,
   // an exit, a DOWN.
   virtual void handle_request(node::message& m) = 0;
+  // {change_code, Module, OldVsn, Extra}, while it is suspended: answers `from`
+  // with ok or {error, Reason}, now or later. By default no image is new.
+  virtual void change_code(const term& from, const term& request);
   // sys:terminate and the like; the default ends with that reason.
   virtual void terminate(const term& reason) { finish(reason); }
   // A term whose first element is '$coop'. None: dealt with on the spot.

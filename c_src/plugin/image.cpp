@@ -12,6 +12,8 @@
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <system_error>
+#include <thread>
 #include <unistd.h>
 #include <unordered_map>
 #include <utility>
@@ -62,6 +64,45 @@ namespace esp::plugin {
 
 namespace {
 
+std::string path_of(int descriptor) {
+  return "/proc/self/fd/" + std::to_string(descriptor);
+}
+
+// Never destroyed: images may end when everything else has.
+std::mutex& remains_lock() {
+  static auto* const lock = new std::mutex;
+  return *lock;
+}
+std::vector<image::remains>& all_remains() {
+  static auto* const all = new std::vector<image::remains>;
+  return *all;
+}
+
+// A task's stack is too small for what the loader and a plugin's statics do.
+void end_on_its_own_thread(const image* i) {
+  try {
+    std::thread([i] { delete i; }).detach();
+  } catch (const std::system_error&) { // no more threads
+    delete i;
+  }
+}
+
+std::vector<char> contents(int descriptor) {
+  std::vector<char> all;
+  struct stat s{};
+  if (::fstat(descriptor, &s) != 0)
+    return all;
+  all.resize(static_cast<std::size_t>(s.st_size));
+  for (std::size_t at = 0; at < all.size();) {
+    const auto n = ::pread(descriptor, all.data() + at, all.size() - at,
+                           static_cast<off_t>(at));
+    if (n <= 0)
+      break;
+    at += static_cast<std::size_t>(n);
+  }
+  return all;
+}
+
 // A file in memory that nobody else sees: the loader tells objects apart by
 // file, so each load is a new one, and the original may be replaced meanwhile.
 class private_copy {
@@ -87,8 +128,9 @@ public:
   private_copy(const private_copy&) = delete;
   private_copy& operator=(const private_copy&) = delete;
 
-  std::string path() const { return "/proc/self/fd/" + std::to_string(fd_); }
+  std::string path() const { return path_of(fd_); }
   bool is_open() const { return fd_ >= 0; }
+  md5_digest digest() const { return md5(contents(fd_)); }
   int release() { return std::exchange(fd_, -1); }
 
 private:
@@ -110,7 +152,7 @@ image::load(const std::filesystem::path& file) {
   private_copy copy(file);
   if (!copy.is_open())
     return {errc::io, "cannot read " + file.string()};
-  std::shared_ptr<image> i(new image);
+  std::shared_ptr<image> i(new image, end_on_its_own_thread);
   i->handle_ = ::dlopen(copy.path().c_str(), RTLD_LOCAL | RTLD_NOW);
   if (i->handle_ == nullptr) {
     std::string why = ::dlerror();
@@ -119,6 +161,7 @@ image::load(const std::filesystem::path& file) {
     return {errc::refused, std::move(why)};
   }
   i->file_ = file;
+  i->md5_ = copy.digest();
   const auto* entry = static_cast<const detail::plugin_entry*>(
       ::dlsym(i->handle_, "esp_plugin_entry"));
   if (entry == nullptr)
@@ -159,12 +202,32 @@ result<void> image::register_all(const detail::plugin_entry& entry) {
   }
 }
 
+// A descriptor whose object is still mapped stays open, for the reason above.
 image::~image() {
   tasks_.clear();
   if (handle_ != nullptr)
     ::dlclose(handle_);
-  if (descriptor_ >= 0)
+  if (descriptor_ < 0)
+    return;
+  if (is_mapped()) {
+    const std::lock_guard lock(remains_lock());
+    all_remains().push_back({name_, version_, md5_, file_});
+  } else {
     ::close(descriptor_);
+  }
+}
+
+bool image::is_mapped() const noexcept {
+  void* const again =
+      ::dlopen(path_of(descriptor_).c_str(), RTLD_NOLOAD | RTLD_LAZY);
+  if (again != nullptr)
+    ::dlclose(again);
+  return again != nullptr;
+}
+
+std::vector<image::remains> image::pinned() {
+  const std::lock_guard lock(remains_lock());
+  return all_remains();
 }
 
 const detail::task_entry* image::find(std::string_view task) const noexcept {

@@ -16,6 +16,17 @@
 // A datum that does not decode ends the node with
 // {function_clause, [{Plugin, Task, [Datum], []}]}, an exception with
 // {{cpp_exception, Type, What}, Stacktrace}.
+//
+// When a node changes to a new image of its plugin, whose types the compiler has
+// laid out anew, its state goes there as a term: what the old image gives for
+// sys:get_state (by state(), or fields()), and the new one makes of it, by
+//   static State code_change(term old_vsn, term old_state, term extra)
+// if State has that, else by its constructor from a saved_state, else by its
+// fields(). What throws, or does not fit, refuses the change. `old_vsn` is the old
+// image's version, as a binary; {down, Version} if the new one is the older. That
+// cannot know what later versions look like, but they know it:
+//   term code_change_down(term to_vsn, term extra) const
+// of a State is what it is to be given. (doc/upgrade.md)
 
 #pragma once
 
@@ -24,6 +35,7 @@
 #include "esp/process.hpp"
 #include "esp/term.hpp"
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -37,7 +49,7 @@ namespace esp {
 
 // Raised whenever a plugin built against older headers would misread what the
 // host hands it. Checked before anything of a plugin runs.
-inline constexpr std::uint32_t abi_number = 2;
+inline constexpr std::uint32_t abi_number = 3;
 
 // Any number of results of one datum, in order.
 template <class T>
@@ -100,7 +112,7 @@ ESP_API void stop_node(const pid& node);
 // for constructors, which run before the co-op does: std::logic_error.)
 ESP_API pid head();
 
-// A state that sys:replace_state or an upgrade hands to a constructor.
+// A state that sys:replace_state or a change of code hands to a constructor.
 struct saved_state {
   term value;
 };
@@ -137,6 +149,12 @@ struct task_entry {
   void (*flush)(void* state, outlet& out);
   term (*get_state)(const void* state);
   void (*replace_state)(void* state, const term& value); // throws if refused
+  // A new state of another image's; throws if refused.
+  void* (*code_change)(const term& old_vsn, const term& old_state,
+                       const term& extra);
+  // For an older image, instead of get_state.
+  term (*code_change_down)(const void* state, const term& to_vsn,
+                           const term& extra);
 };
 
 struct plugin_entry {
@@ -276,6 +294,14 @@ concept has_state = requires(const State& s) {
 };
 template <class State>
 concept has_flush = requires(State& s, outlet& o) { s.flush(o); };
+template <class State>
+concept has_code_change = requires(const term& t) {
+  { State::code_change(t, t, t) } -> std::same_as<State>;
+};
+template <class State>
+concept has_code_change_down = requires(const State& s, const term& t) {
+  { s.code_change_down(t, t) } -> std::convertible_to<term>;
+};
 
 // Without `args` a state that can be made without is; an aggregate's fields()
 // are what `args` may set.
@@ -296,6 +322,14 @@ void* create_state(const term& args) {
   } else {
     return new State();
   }
+}
+
+template <class State>
+State* state_of_fields(const term& t) {
+  auto decoded = from_term<State>(t);
+  if (!decoded)
+    throw decode_error(decoded.error());
+  return new State(std::move(*decoded));
 }
 
 template <class State>
@@ -369,6 +403,26 @@ public:
         *static_cast<State*>(p) = std::move(*decoded);
       };
     }
+    if constexpr (detail::has_code_change<State>)
+      e.code_change = [](const term& old_vsn, const term& old_state,
+                         const term& extra) -> void* {
+        return new State(State::code_change(old_vsn, old_state, extra));
+      };
+    else if constexpr (detail::has_state<State>)
+      e.code_change = [](const term&, const term& old_state,
+                         const term&) -> void* {
+        return new State(saved_state{old_state});
+      };
+    else if constexpr (detail::has_fields<State>)
+      e.code_change = [](const term&, const term& old_state,
+                         const term&) -> void* {
+        return detail::state_of_fields<State>(old_state);
+      };
+    if constexpr (detail::has_code_change_down<State>)
+      e.code_change_down = [](const void* p, const term& to_vsn,
+                              const term& extra) -> term {
+        return static_cast<const State*>(p)->code_change_down(to_vsn, extra);
+      };
     detail::add_task(registry_, e);
   }
 
