@@ -84,7 +84,7 @@ std::vector<boost::intrusive_ptr<coop_node>> nodes_of(node::node& home,
 }
 
 term describe(std::string_view name, std::string_view version,
-              const plugin::md5_digest& md5, const std::filesystem::path& file,
+              const base::md5_digest& md5, const std::filesystem::path& file,
               const std::vector<term>& tasks, std::size_t processes,
               bool is_current, bool is_pinned) {
   const auto truth = [](bool b) { return atom(b ? "true" : "false"); };

@@ -130,7 +130,7 @@ public:
 
   std::string path() const { return path_of(fd_); }
   bool is_open() const { return fd_ >= 0; }
-  md5_digest digest() const { return md5(contents(fd_)); }
+  base::md5_digest digest() const { return base::md5(contents(fd_)); }
   int release() { return std::exchange(fd_, -1); }
 
 private:

@@ -9,7 +9,7 @@
 #include "esp/plugin.hpp"
 #include "esp/rpc.hpp"
 
-#include "plugin/md5.hpp"
+#include "base/md5.hpp"
 
 #include <filesystem>
 #include <memory>
@@ -35,7 +35,7 @@ public:
 
   const std::string& name() const noexcept { return name_; }
   const std::string& version() const noexcept { return version_; }
-  const md5_digest& md5() const noexcept { return md5_; } // of the file
+  const base::md5_digest& md5() const noexcept { return md5_; } // of the file
   const std::filesystem::path& file() const noexcept { return file_; }
   const std::vector<detail::task_entry>& tasks() const noexcept {
     return tasks_;
@@ -49,7 +49,7 @@ public:
   // thread-locals with destructors, or unique symbols. By name and version.
   struct remains {
     std::string name, version;
-    md5_digest md5;
+    base::md5_digest md5;
     std::filesystem::path file;
   };
   static std::vector<remains> pinned();
@@ -62,7 +62,7 @@ private:
   void* handle_ = nullptr;
   int descriptor_ = -1; // of the private copy
   std::string name_, version_;
-  md5_digest md5_{};
+  base::md5_digest md5_{};
   std::filesystem::path file_;
   std::vector<detail::task_entry> tasks_;
   std::vector<detail::function_entry> functions_;

@@ -1,5 +1,5 @@
-// What tells the contents of one file from another's, as of Erlang's modules:
-// code:module_md5/1.
+// MD5, which distribution's handshake and code:module_md5/1 are made of. Not for
+// what has to be kept secret.
 
 #pragma once
 
@@ -7,10 +7,10 @@
 #include <cstddef>
 #include <span>
 
-namespace esp::plugin {
+namespace esp::base {
 
 using md5_digest = std::array<std::byte, 16>;
 
 md5_digest md5(std::span<const char> bytes);
 
-} // namespace esp::plugin
+} // namespace esp::base

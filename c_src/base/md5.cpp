@@ -1,16 +1,19 @@
-#include "plugin/md5.hpp"
+#include "base/md5.hpp"
 
-// As in dist/digest.cpp: nothing else is compiled together with it, and it is
-// given aligned words.
+// Boost's copy of a public domain MD5: libcrypto would be one more library at
+// run time. It reads words through a cast pointer, which is why nothing else is
+// compiled together with it.
 #include <boost/uuid/detail/md5.hpp>
 
 #include <algorithm>
 #include <cstring>
 
-namespace esp::plugin {
+namespace esp::base {
 
 namespace {
 
+// Boost gives the digest as four numbers whose most significant byte is the
+// first one of MD5 (1.71 to 1.85), or as the sixteen bytes (1.86 and later).
 template <class Word, std::size_t N>
 md5_digest to_bytes(const Word (&words)[N]) {
   md5_digest out;
@@ -23,6 +26,7 @@ md5_digest to_bytes(const Word (&words)[N]) {
 
 } // namespace
 
+// It wants aligned words.
 md5_digest md5(std::span<const char> bytes) {
   boost::uuids::detail::md5 md5;
   for (std::size_t at = 0; at < bytes.size();) {
@@ -37,4 +41,4 @@ md5_digest md5(std::span<const char> bytes) {
   return to_bytes(words);
 }
 
-} // namespace esp::plugin
+} // namespace esp::base
