@@ -423,7 +423,22 @@ BENCHMARK(intrusive_queues);
 
 } // namespace
 
+// ESP_CURVES=1: how cost grows, for doc/performance.md.
 int main(int argc, char** argv) {
+  if (std::getenv("ESP_CURVES") != nullptr) {
+    for (const std::int64_t n : {10, 100, 10'000, 100'000})
+      benchmark::RegisterBenchmark("lone_token", lone_token)
+          ->Arg(n)
+          ->UseManualTime();
+    for (const std::int64_t n : {2, 4, 16, 32, 256})
+      benchmark::RegisterBenchmark("broadcast", broadcast)
+          ->Arg(n)
+          ->UseManualTime();
+    benchmark::RegisterBenchmark("create_and_kill", create_and_kill)
+        ->Arg(1'000'000)
+        ->Iterations(1)
+        ->UseManualTime();
+  }
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv))
     return 1;

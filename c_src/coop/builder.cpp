@@ -331,8 +331,8 @@ std::vector<term> builder::more_workers(std::shared_ptr<builder> self,
                                         const pid& router_pid,
                                         std::uint32_t edge) {
   std::vector<term> made;
-  if (edge > spec_.edges.size())
-    return made;
+  if (!is_connected_ || edge == 0 || edge > spec_.edges.size())
+    return made; // a stranger's
   const auto [router, i] = spec_.edges[edge - 1];
   if (!spec_.nodes[i].is_native || spec_.nodes[i].used_by != router
       || places_[router].p != router_pid)

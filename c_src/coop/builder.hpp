@@ -122,7 +122,7 @@ private:
   std::vector<place> places_;                           // as spec_.nodes
   std::vector<boost::intrusive_ptr<local_link>> links_; // by edge number - 1
   std::map<std::pair<atom, atom>, node::origin_ptr> origins_; // {Plugin, Task}
-  facts_ptr facts_, facts_of_workers_;
+  facts_ptr facts_ = no_facts(), facts_of_workers_ = no_facts();
   std::vector<pid> switches_;
   pid leader_, other_switch_, group_leader_;
   bool is_connected_ = false, is_again_ = false;

@@ -122,7 +122,9 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
   if (e.size() == 3 && e[1].kind() == kind::tuple)
     return control(std::move(t));
   const auto word = e[1].as_atom_name().value_or("");
-  const std::int64_t edge = e.size() > 3 ? count_in(e[2]) : -1;
+  std::int64_t edge = e.size() > 3 ? count_in(e[2]) : -1;
+  if (edge >= node::no_edge)
+    edge = -1; // that is the number of none
   const auto number = static_cast<std::uint32_t>(edge);
   if ((word == "data" || word == "priority") && e.size() == 6) {
     const std::int64_t units = count_in(e[3]);
@@ -244,7 +246,7 @@ void member::wire(std::unique_ptr<wiring> w) {
 void member::handle_request(message& m) {
   if (m.kind == what::data) // relayed with high priority: ahead of the rest
     return put_ahead(std::make_unique<message>(std::move(m)));
-  if (m.kind == what::down && receiver_
+  if (m.kind == what::down && receiver_ && of_receiver_
       && m.value.as<term>().element(1) == term(*of_receiver_))
     return receiver_->lose(); // it came before its reference was noted
   if (m.kind == what::last)
@@ -651,7 +653,7 @@ void member::give_way() {
     std::atomic<bool> has_come{false};
   };
   burst_ = 0;
-  if (!switch_ || !sched::this_worker::is_crowded())
+  if (!switch_ || !sched::this_worker::has_room_to_wait())
     return; // a head does not wait
   const boost::intrusive_ptr<turn> mine(new turn(this));
   home().workers().schedule(mine);

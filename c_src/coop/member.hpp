@@ -45,7 +45,7 @@ struct wires {
   std::vector<in_edge> in;
   std::vector<out_edge> out;     // empty: the last tier
   std::unique_ptr<dispatch> how; // null: every result takes all of `out`
-  facts_ptr of;                  // null before there are any
+  facts_ptr of = no_facts();     // never null
 };
 
 // ... made where the co-op is made and handed over, with what is told once.

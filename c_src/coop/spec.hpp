@@ -51,6 +51,11 @@ struct co_op_facts
   pid head;
 };
 using facts_ptr = boost::intrusive_ptr<const co_op_facts>;
+// Of one who knows none yet: a head can be spoken to before it is wired.
+inline facts_ptr no_facts() {
+  static const facts_ptr none(new co_op_facts);
+  return none;
+}
 
 // What a head does when data come faster than they go: overload.hpp.
 struct overload_policy {

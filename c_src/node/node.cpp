@@ -181,7 +181,10 @@ bool node::register_name(atom n, const process_ptr& p) {
       || !names_.try_emplace(n, p->number()).second)
     return false;
   p->set_name(n);
-  return true;
+  if (!p->has_ended())
+    return true;
+  names_.erase(n); // its end may not have seen it
+  return false;
 }
 
 bool node::unregister_name(atom n) {

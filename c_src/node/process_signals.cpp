@@ -70,8 +70,9 @@ void process::receive_down(const dist::monitor_exit& down) {
         std::visit([](const auto& v) { return term(v); }, down.from);
     if (receive_answer(down.ref, message_of(object))) {
       const std::lock_guard guard(lock_);
-      if (auto* const w = extra_->watches.find(down.ref))
-        extra_->watches.erase(w);
+      if (extra_) // who heard the answer may have gone on since
+        if (auto* const w = extra_->watches.find(down.ref))
+          extra_->watches.erase(w);
       return;
     }
   }

@@ -124,8 +124,11 @@ private:
   }
 
   void handle(const term& m) {
-    if (m.is_tagged("EXIT", 3))
-      return left(*m.element(1).as_pid(), m.element(2));
+    if (m.is_tagged("EXIT", 3)) {
+      if (const auto who = m.element(1).as_pid())
+        left(*who, m.element(2));
+      return;
+    }
     if (m.is_tagged("DOWN", 5)) {
       if (const auto gone = m.element(3).as_pid())
         drop_tasks_of(*gone);

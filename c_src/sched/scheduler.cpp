@@ -217,7 +217,7 @@ bool beat(bool may_yield) noexcept {
   return may_yield && w->should_yield();
 }
 
-bool is_crowded() noexcept { return worker::here()->queue().size() > 0; }
+bool has_room_to_wait() noexcept { return worker::here()->has_room_to_wait(); }
 
 } // namespace this_worker
 

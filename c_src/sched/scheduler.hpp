@@ -95,8 +95,9 @@ bool is_running() noexcept;
 // timers of this worker wait for the running one to make room: time to leave
 // run() early.
 bool beat(bool may_yield) noexcept;
-// Runnables wait for this worker.
-bool is_crowded() noexcept;
+// Runnables wait for this worker, and few fibers are blocked: one that could go
+// on may wait for them, without taking the room of those that have to wait.
+bool has_room_to_wait() noexcept;
 
 } // namespace this_worker
 

@@ -77,6 +77,11 @@ public:
                  std::memory_order_relaxed);
   }
   bool should_yield() const noexcept;
+  bool has_room_to_wait() const noexcept {
+    return queue_.size() > 0
+           && pool_.blocked.load(std::memory_order_relaxed)
+                  < pool_.config.max_blocked / 8;
+  }
   bool reserve_block() noexcept;
   void cancel_block() noexcept;
   template <class Suspend>

@@ -36,9 +36,20 @@ esp::term sleep_on(esp::term d) {
   return d;
 }
 
+// Passes on what is no pid, which it monitors.
+struct watch {
+  void operator()(esp::term d, esp::outlet& out) {
+    if (const auto p = d.as_pid())
+      esp::monitor(*p);
+    else
+      out.emit(d);
+  }
+};
+
 } // namespace
 
 ESP_PLUGIN(seeded, "1.0.0") {
   plugin.task<copies>("copies");
   plugin.task("sleep_on", sleep_on);
+  plugin.task<watch>("watch");
 }
