@@ -67,7 +67,10 @@ let_go(Head) ->
         put(deadline, deadline(?TIMEOUT)),
         try ask(Head, info) of
             #{switches := Switches} ->
-                let_go(Head, Watch, [{S, 0} || S <- Switches, node(S) =/= node()])
+                let_go(Head, Watch, [
+                    {S, committed(ask(S, generation))}
+                 || S <- Switches, node(S) =/= node()
+                ])
         catch
             throw:{?MODULE, _} -> ok
         end
@@ -234,7 +237,9 @@ let_go(Head, Watch, Left) ->
     Head ! {'$coop', flush, {self(), Ref}},
     put(deadline, infinity),
     try await_end_of_barrier(Ref, Watch, 1) of
-        ok -> lists:foreach(fun({Switch, N}) -> soon(Switch, {let_go, N}) end, Left)
+        ok -> lists:foreach(fun({Switch, N}) -> soon(Switch, {let_go, N}) end, Left);
+        %% what waited in the body that was waits in the new one
+        restarted -> let_go(Head, Watch, Left)
     catch
         throw:{?MODULE, _} -> ok
     end.
@@ -243,8 +248,7 @@ await_end_of_barrier(Ref, Watch, Seen) ->
     receive
         {'$coop', flushed, Ref, Total} when Seen >= Total -> ok;
         {'$coop', flushed, Ref, _Total} -> await_end_of_barrier(Ref, Watch, Seen + 1);
-        %% nothing of the body that was is left
-        {'$coop', restarted, Ref, _} -> ok;
+        {'$coop', restarted, Ref, _} -> restarted;
         {'DOWN', Watch, process, _, Reason} -> fail(Reason)
     end.
 

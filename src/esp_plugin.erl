@@ -110,27 +110,34 @@ change_all(CNode, Change = {[Plugin], _, _}, Timeout) ->
     case heads_of_old(CNode, Plugin) of
         {error, _} = Error ->
             Error;
-        Heads ->
-            Results = [{Head, change_coop(Head, Change, Timeout)} || Head <- Heads],
-            case [{Head, Reason} || {Head, {error, Reason}} <- Results, Reason =/= noproc] of
+        {Heads, Silent} ->
+            Results =
+                [{Head, change_coop(Head, Change, Timeout)} || Head <- Heads] ++
+                    [{Node, {error, timeout}} || Node <- Silent],
+            case [{Pid, Reason} || {Pid, {error, Reason}} <- Results, Reason =/= noproc] of
                 [] -> ok;
                 Refused -> {error, Refused}
             end
     end.
 
-%% Of co-ops that have a node of an image that is not the current one.
+%% Of co-ops that have a node of an image that is not the current one; and the
+%% nodes that were at work for too long to say which co-op is theirs.
 heads_of_old(CNode, Plugin) ->
     case request(CNode, {nodes_of_old, Plugin}) of
-        {error, _} = Error -> Error;
-        Nodes -> lists:usort(lists:flatmap(fun head_of/1, Nodes))
+        {error, _} = Error ->
+            Error;
+        Nodes ->
+            Asked = [{Node, gen:send_request(Node, '$coop', head)} || Node <- Nodes],
+            Deadline = erlang:monotonic_time(millisecond) + ?CALL_TIMEOUT,
+            Answers = [head_of(Each, Deadline) || Each <- Asked],
+            {lists:usort([H || {head, H} <- Answers]), [N || {silent, N} <- Answers]}
     end.
 
-head_of(Node) ->
-    try coop_process:ask(Node, head, ?CALL_TIMEOUT) of
-        Head when is_pid(Head) -> [coop_names:behind(Head)]
-    catch
-        %% it has ended
-        exit:_ -> []
+head_of({Node, Request}, Deadline) ->
+    case gen:wait_response(Request, max(0, Deadline - erlang:monotonic_time(millisecond))) of
+        {reply, Head} when is_pid(Head) -> {head, coop_names:behind(Head)};
+        timeout -> {silent, Node};
+        _ -> ended
     end.
 
 %% @doc The images on a C-node: the current ones, and old ones that live.
@@ -159,7 +166,7 @@ purge(CNode, Plugin) ->
     case heads_of_old(CNode, Plugin) of
         {error, _} = Error ->
             Error;
-        Heads ->
+        {Heads, _Silent} ->
             Result = request(CNode, {purge, Plugin}),
             %% those that live on in a new body
             lists:foreach(fun coop_upgrade:let_go/1, Heads),

@@ -74,6 +74,7 @@ one_by_one() ->
         all_co_ops_of_a_c_node_change,
         images_share_nothing,
         an_old_image_is_unmapped_with_its_last_user,
+        what_a_task_has_started_is_a_user_too,
         a_pinned_image_says_so,
         purge_kills_who_runs_old_code,
         an_unloaded_plugin_starts_nothing,
@@ -660,6 +661,22 @@ an_old_image_is_unmapped_with_its_last_user(_) ->
     true = esp_plugin:soft_purge(?C_NODE, grows),
     [#{vsn := <<"2.0.0">>, processes := 2}] = esp_plugin:info(?C_NODE, grows),
     stop(A).
+
+what_a_task_has_started_is_a_user_too(_) ->
+    eventually(one_image, fun() -> mapped("grows") =:= 1 orelse mapped("grows") end),
+    {ok, Coop} = coop:start_link(
+        coop_flow:pipeline([coop:native(a, grows, starts, #{})]), #{node => ?C_NODE}
+    ),
+    ok = coop:relay_data(Coop, self()),
+    Started = receive {started, Pid} -> Pid after ?LIMIT -> ct:fail(not_started) end,
+    {ok, <<"2.0.0">>} = load(2),
+    ok = coop:stop(Coop),
+    %% what nobody uses goes at once
+    {ok, <<"3.0.0">>} = load(3),
+    eventually(two_images, fun() -> mapped("grows") =:= 2 orelse mapped("grows") end),
+    Started ! go,
+    receive {told, go} -> ok after ?LIMIT -> ct:fail(not_told) end,
+    eventually(one_image, fun() -> mapped("grows") =:= 1 orelse mapped("grows") end).
 
 a_pinned_image_says_so(_) ->
     {ok, <<"1.0.0">>} = esp_plugin:load(?C_NODE, pins, file(pins, 1)),

@@ -1,5 +1,8 @@
 #include "app/exposed.hpp"
 
+#include "node/process.hpp"
+
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -7,11 +10,32 @@ namespace esp::app {
 
 namespace {
 
+// For the processes that the function starts, as long as it runs.
+class holding_image {
+public:
+  explicit holding_image(const plugin::image_ptr& image)
+      : me_(node::process::current()) {
+    if (me_ != nullptr)
+      before_ = me_->hold(image);
+  }
+  holding_image(const holding_image&) = delete;
+  holding_image& operator=(const holding_image&) = delete;
+  ~holding_image() {
+    if (me_ != nullptr)
+      me_->hold(std::move(before_));
+  }
+
+private:
+  node::process* const me_;
+  std::shared_ptr<const void> before_;
+};
+
 // As Erlang has it when no clause of a function matches.
 served::function callable(const plugin::image_ptr& image,
                           const detail::function_entry& f) {
   return [image, f](served::call_context&, served::arguments args) {
     static const atom function_clause("function_clause");
+    const holding_image held(image);
     auto value = f.call(f.function, args);
     if (!value)
       throw served::raised(served::exception_class::error, function_clause);

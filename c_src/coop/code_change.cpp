@@ -23,15 +23,19 @@ code_change::code_change(kill_switch& of) : of_(of) {}
 code_change::~code_change() = default;
 
 bool code_change::is_about(const term& r) noexcept {
-  return r.is_tagged("changes", 2) || r.is_tagged("prepare_change", 4)
+  return r.is_atom("generation") || r.is_tagged("changes", 2)
+         || r.is_tagged("prepare_change", 4)
          || r.is_atom("commit_change") || r.is_atom("abort_change")
          || r.is_tagged("let_go", 2);
 }
 
 void code_change::request(const term& from, const term& r) {
-  const auto who = from.element(0).as_pid();
+  const auto who = from.arity() == 2 ? from.element(0).as_pid() : std::nullopt;
   if (!who)
     return;
+  if (r.is_atom("generation"))
+    return reply(from, term::tuple({ok, term::integer(static_cast<std::int64_t>(
+                                            of_.generation()))}));
   if (r.is_tagged("changes", 2)) {
     std::int64_t n = 0;
     for_each(current(r.element(1)),
@@ -54,11 +58,11 @@ void code_change::request(const term& from, const term& r) {
     return prepare(from);
   }
   if (r.is_atom("abort_change")) {
-    if (by_ == *who)
+    if (by_ == *who && !is_committing_)
       abort();
     return reply(from, ok);
   }
-  if (by_ != *who || from_)
+  if (by_ != *who || from_ || is_committing_)
     return reply(from, error(atom("not_prepared")));
   commit(from);
 }

@@ -7,6 +7,7 @@
 //   {prepare_change, [Plugin], OldVsn, Extra}  {ok, N}: so many could, and wait
 //   commit_change                            {ok, Generation}: they have
 //   abort_change                             ok: they have not
+//   generation                               {ok, Generation}: of the last one
 //   {let_go, Generation}                     ok: nothing of the images that were
 //                                            left then is under way any more
 //

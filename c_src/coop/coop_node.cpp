@@ -59,18 +59,26 @@ std::optional<term> coop_node::guarded(const term& datum, F&& f) {
 
 void coop_node::initialise(term args,
                            std::function<void(std::optional<term>)> done) {
-  initialise_ = std::make_unique<initialisation>(
-      initialisation{std::move(args), std::move(done)});
+  to_initialise(std::move(args), std::move(done));
   push(std::make_unique<node::message>(node::what::control, datum()),
        node::lane::control);
 }
 
+void coop_node::to_initialise(term args,
+                              std::function<void(std::optional<term>)> done) {
+  initialise_ = std::make_unique<initialisation>(
+      initialisation{std::move(args), std::move(done)});
+}
+
 void coop_node::handle_request(node::message& m) {
   if (!initialise_ || m.kind != node::what::control || !m.value.empty()) {
-    if (m.kind == node::what::control && m.value.empty())
+    const bool is_of_ours
+        = m.kind == node::what::control && m.value.empty();
+    member::handle_request(m); // its wiring, if that has come, is before
+    if (is_of_ours)
       if (const std::unique_ptr<order> o{order_.exchange(nullptr)})
         obey(*o);
-    return member::handle_request(m);
+    return;
   }
   const auto i = std::move(initialise_);
   if (task_.entry->create == nullptr) {
@@ -110,25 +118,28 @@ result<esp::pid> coop_node::start_node(std::string_view name,
                    {switch_->pid(), pid()});
   node->set_parent(switch_->pid());
   node->receive_leader(leader());
-  if (!switch_->adopt(node)) {
-    node->withdraw();
-    check_exit();
-    return {errc::noproc, "the co-op ends"};
-  }
   struct outcome {
     std::atomic<bool> is_there{false};
     std::optional<term> failure;
   };
   const auto o = std::make_shared<outcome>();
-  node->initialise(std::move(args),
-                   [o, self = node.get(),
-                    me = node::process_ptr(this)](std::optional<term> reason) {
-                     if (reason)
-                       self->withdraw();
-                     o->failure = std::move(reason);
-                     o->is_there.store(true, std::memory_order_release);
-                     me->kick();
-                   });
+  node->to_initialise(
+      std::move(args), [o, self = node.get(),
+                        me = node::process_ptr(this)](std::optional<term> r) {
+        if (r)
+          self->withdraw();
+        o->failure = std::move(r);
+        o->is_there.store(true, std::memory_order_release);
+        me->kick();
+      });
+  // What it is told from here on finds that it has yet to initialise itself.
+  if (!switch_->adopt(node)) {
+    node->withdraw();
+    check_exit();
+    return {errc::noproc, "the co-op ends"};
+  }
+  node->push(std::make_unique<node::message>(node::what::control, datum()),
+             node::lane::control);
   try {
     block([&] { return o->is_there.load(std::memory_order_acquire); });
   } catch (...) { // no room for one more fiber that waits, or the end

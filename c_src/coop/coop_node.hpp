@@ -29,6 +29,7 @@ public:
   result<esp::pid> start_node(std::string_view name, std::string_view task,
                               term args);
 
+  std::shared_ptr<const void> code() const override;
   std::size_t stack_size() const noexcept override { return stack_; }
 
   // ---- A change of code ------------------------------------------------------
@@ -97,6 +98,7 @@ private:
                                 const term& given);
   void become_next();
 
+  void to_initialise(term args, std::function<void(std::optional<term>)> done);
   // Runs `f`; the reason to end with if it throws what is no exit_signal.
   template <class F>
   std::optional<term> guarded(const term& datum, F&& f);

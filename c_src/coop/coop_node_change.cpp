@@ -90,6 +90,9 @@ std::optional<term> coop_node::make_next(plugin::task_ref to, bool is_down,
     next_ = std::move(next);
     return std::nullopt;
   }
+  // What they start is of the one or the other.
+  (void)hold(std::make_shared<std::pair<plugin::image_ptr, plugin::image_ptr>>(
+      task_.from, to.from));
   const bool is_for_older = is_down && was.code_change_down != nullptr;
   if (is.code_change == nullptr)
     return term::tuple({no_state_codec, term::binary(is.type)});
@@ -116,10 +119,19 @@ std::optional<term> coop_node::make_next(plugin::task_ref to, bool is_down,
       return node::reason_of_current_exception();
     }
   }();
-  if (!leave_task() || refusal)
+  const bool is_heard = leave_task();
+  (void)hold(nullptr);
+  if (is_heard && refusal)
     return refusal;
-  next_ = std::move(next);
-  return std::nullopt;
+  next_ = std::move(next); // what is not heard of goes when the process does
+  return refusal;
+}
+
+std::shared_ptr<const void> coop_node::code() const {
+  if (auto both = member::code())
+    return both;
+  const std::lock_guard lock(task_lock);
+  return task_.from;
 }
 
 void coop_node::become_next() {

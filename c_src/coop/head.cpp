@@ -226,7 +226,7 @@ void head::ended(const term& reason) {
 // nodes know that it is no flush.
 bool head::about_holding(const term& from, const term& r) {
   static const atom ok("ok");
-  const auto who = from.element(0).as_pid();
+  const auto who = from.arity() == 2 ? from.element(0).as_pid() : std::nullopt;
   if (!who || !(r.is_tagged("hold", 2) || r.is_atom("release")))
     return false;
   const auto answer = [&](const term& a) { home().reply(pid(), from, a); };

@@ -394,10 +394,11 @@ void kill_switch::take_current(atom plugin) {
   if (!to || !builder_ || !builder_->can_change_to(*to))
     return;
   builder_->change_to(to);
+  ++generation_; // no barrier that is under way answers for it
   const std::lock_guard guard(inbox_);
   for (auto& i : images_)
     if (i->name() == to->name() && i != to)
-      left_images_.emplace_back(0, std::exchange(i, to));
+      left_images_.emplace_back(generation_.load(), std::exchange(i, to));
 }
 
 // Before the nodes change: nothing of the new image is under way before it is
@@ -405,7 +406,7 @@ void kill_switch::take_current(atom plugin) {
 void kill_switch::changes(const images& from_to) {
   ++generation_;
   for (const auto& [from, to] : from_to) {
-    changed(from, to);
+    left(from, to);
     if (builder_)
       builder_->change_to(to);
   }
@@ -413,6 +414,12 @@ void kill_switch::changes(const images& from_to) {
 
 void kill_switch::changed(const plugin::image_ptr& from,
                           const plugin::image_ptr& to) {
+  ++generation_; // no barrier that is under way answers for it
+  left(from, to);
+}
+
+void kill_switch::left(const plugin::image_ptr& from,
+                       const plugin::image_ptr& to) {
   const std::lock_guard guard(inbox_);
   left_images_.emplace_back(generation_.load(), from);
   if (std::find(images_.begin(), images_.end(), to) == images_.end())

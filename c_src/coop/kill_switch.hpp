@@ -99,6 +99,7 @@ protected:
   std::string doing() const override { return "kill switch"; }
 
 private:
+  void left(const plugin::image_ptr& from, const plugin::image_ptr& to);
   friend class code_change;
 
   void begin_end(const term& reason);

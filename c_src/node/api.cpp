@@ -322,6 +322,7 @@ make_child(process& me, std::function<void()> body) {
   static const term initial =
       term::tuple({atom("esp"), atom("spawn"), term::integer(1)});
   child->set_origin(initial, std::move(ancestors));
+  child->hold(me.code()); // which `body` is of
   return child;
 }
 

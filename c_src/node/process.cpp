@@ -400,6 +400,17 @@ void process::end_is_overdue() noexcept {
   overdue();
 }
 
+std::shared_ptr<const void> process::hold(std::shared_ptr<const void> code) {
+  if (code == nullptr && process::code() == nullptr)
+    return nullptr;
+  return std::exchange(more()->code, std::move(code));
+}
+
+std::shared_ptr<const void> process::code() const {
+  const std::lock_guard guard(lock_);
+  return extra_ ? extra_->code : nullptr;
+}
+
 // ---- Looking -------------------------------------------------------------
 
 bool process::trap_exit(bool on) {

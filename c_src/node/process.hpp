@@ -160,6 +160,10 @@ public:
   // The next answer under `r`; none after `until`. Throws as block() does.
   std::optional<term> await(const ref& r, clock::time_point until);
   void forget(const ref& r) noexcept;
+  // What must stay mapped for the code that runs here, which a child that it
+  // makes runs too; gives the former.
+  std::shared_ptr<const void> hold(std::shared_ptr<const void> code);
+  virtual std::shared_ptr<const void> code() const;
   // Throws exit_signal if the process has been told to end.
   void check_exit() {
     if ((flags_.load(std::memory_order_acquire) & exiting) != 0)
@@ -314,11 +318,13 @@ private:
     atom name;
     std::optional<esp::pid> leader;
     std::optional<term> exit_reason;
+    std::shared_ptr<const void> code;
     sched::parker parker;
 
     bool is_bare() const noexcept {
       return expected.empty() && links.empty() && watchers.empty()
-             && watches.empty() && name == atom() && !leader && !exit_reason;
+             && watches.empty() && name == atom() && !leader && !exit_reason
+             && !code;
     }
 
     // The one that is unlinking under this id, or (0) that is not.

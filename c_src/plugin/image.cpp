@@ -162,6 +162,10 @@ image::load(const std::filesystem::path& file) {
   }
   i->file_ = file;
   i->md5_ = copy.digest();
+  // The descriptor's number must not come back while the object is mapped, which
+  // may be for good, also if it is refused: the next copy would have the same
+  // path, and the loader would hand out the old object.
+  i->descriptor_ = copy.release();
   const auto* entry = static_cast<const detail::plugin_entry*>(
       ::dlsym(i->handle_, "esp_plugin_entry"));
   if (entry == nullptr)
@@ -179,10 +183,6 @@ image::load(const std::filesystem::path& file) {
                                    "base name must be one"};
   if (const auto done = i->register_all(*entry); !done)
     return done.error();
-  // The descriptor's number must not come back while the object is mapped:
-  // the next copy would have the same path, and the loader would hand out the
-  // old object.
-  i->descriptor_ = copy.release();
   return std::shared_ptr<const image>(std::move(i));
 }
 

@@ -83,6 +83,15 @@ esp::term statics(esp::term) {
        esp::term::integer(++registry::instance().asked)});
 }
 
+// Starts a process that answers once, when it is told to.
+void starts(esp::pid to) {
+  esp::spawn([to] {
+    esp::send(to, esp::term::tuple({esp::atom("started"), esp::self()}));
+    const auto told = esp::receive([](const esp::term&) { return true; });
+    esp::send(to, esp::term::tuple({esp::atom("told"), *told}));
+  });
+}
+
 // To which worker a mark goes.
 std::string key(const mark& m) {
   return m.n % 2 == 0 ? "even" : "odd";
@@ -114,5 +123,6 @@ ESP_PLUGIN(grows, "1.0.0") {
   plugin.task("gone", grows::gone);
   plugin.task("number", grows::number);
   plugin.task("statics", grows::statics);
+  plugin.task("starts", grows::starts);
   plugin.task("key", grows::key);
 }
