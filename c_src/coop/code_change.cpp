@@ -97,6 +97,10 @@ void code_change::prepare(const term& from) {
     return refuse(*wrong);
   if (auto wrong = find_misfit())
     return refuse(*wrong);
+  // Nodes that are yet to be made, of kinds of which there may be none now.
+  for (const auto& [name, to] : to_)
+    if (of_.builder_ && to && !of_.builder_->can_change_to(*to))
+      return refuse(term::tuple({no_task, name}));
   tell_prepare();
   check_answered();
 }
