@@ -145,12 +145,18 @@ double seconds_since(clock::time_point start) {
   return std::chrono::duration<double>(clock::now() - start).count();
 }
 
+// The columns of a table are those of its first row.
+void make_columns(benchmark::State& state) {
+  for (const char* c : {"allocations", "copies", "bytes", "kill_ns"})
+    state.counters[c] = 0;
+}
+
 // Everything happens on a process of the node, which has one worker.
 template <class F>
 void run(benchmark::State& state, unsigned workers, F&& f) {
+  make_columns(state);
   test::lone_node here(plugin_file(), workers);
   on_process(here.home, [&] { f(); });
-  (void)state;
 }
 
 // One datum makes `n` of a task's; they go through `stages` nodes that hand on
@@ -404,6 +410,7 @@ private:
 };
 
 void intrusive_queues(benchmark::State& state) {
+  make_columns(state);
   constexpr std::size_t stages = 9, batch = 64;
   std::vector<vyukov_queue> queues(stages + 1);
   std::vector<item> items(batch);
