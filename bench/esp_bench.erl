@@ -26,18 +26,6 @@ main() ->
     io:format("~-44ts ~12ts ~12ts ~8ts ~8ts~n", ["", "erlangsp", "BEAM", "ratio", "aim"]),
     Rows = [
         fun pipeline/1,
-        fun(_) -> engine_pipeline() end,
-        fun(_) -> beside_queues() end,
-        fun(_) -> lone_token() end,
-        fun(_) -> broadcast(1) end,
-        fun(_) -> broadcast(8) end,
-        fun(_) -> broadcast(64) end,
-        fun(_) -> blocked_task() end,
-        fun(_) -> create_coop() end,
-        fun(_) -> create_and_kill() end,
-        fun(_) -> heap_per_node() end,
-        fun(_) -> typed_values("allocations") end,
-        fun(_) -> typed_values("copies") end,
         fun(_) -> idle_cpu() end,
         fun one_way_in/1,
         fun one_way_out/1,
@@ -50,9 +38,20 @@ main() ->
         fun control/1,
         fun control_max/1,
         fun priority/1,
-        fun flood/1
+        fun flood/1,
+        fun(_) -> engine_pipeline() end,
+        fun(_) -> beside_queues() end,
+        fun(_) -> lone_token() end,
+        fun(_) -> broadcast(1) end,
+        fun(_) -> broadcast(8) end,
+        fun(_) -> broadcast(64) end,
+        fun(_) -> blocked_task() end,
+        fun(_) -> create_coop() end,
+        fun(_) -> create_and_kill() end,
+        fun(_) -> heap_per_node() end,
+        fun(_) -> typed_values("allocations") end,
+        fun(_) -> typed_values("copies") end
     ],
-    put(engine, engine()),
     lists:foreach(fun(Row) -> print(Row(PeerNode)) end, Rows),
     peer:stop(Peer),
     halt(0).
@@ -122,6 +121,7 @@ number(Text) ->
 ns_an_item(Name) -> 1.0e9 / engine(Name, "items_per_second").
 
 engine_pipeline() ->
+    put(engine, engine()),
     {"... in the engine alone, ns a hop", ns_an_item("pipeline/8"), get(beam_pipeline), less, 5.0}.
 
 beside_queues() ->
