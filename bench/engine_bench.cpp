@@ -159,22 +159,31 @@ void run(benchmark::State& state, unsigned workers, F&& f) {
   on_process(here.home, [&] { f(); });
 }
 
+// One node of `first`, `stages` of `between` and one of `last`, each behind the
+// one before it.
+struct row {
+  std::vector<term> nodes, edges;
+};
+row in_a_row(const char* first, const char* between, std::int64_t stages,
+             const char* last) {
+  row r{{native("first", first)}, {}};
+  std::string before = "first";
+  for (std::int64_t i = 0; i <= stages; ++i) {
+    const std::string name = "p" + std::to_string(i);
+    r.nodes.push_back(native(name, i < stages ? between : last));
+    r.edges.push_back(edge(std::exchange(before, name), name));
+  }
+  return r;
+}
+
 // One datum makes `n` of a task's; they go through `stages` nodes that hand on
 // what they get, into one that counts.
 void pipeline(benchmark::State& state) {
   const auto stages = state.range(0);
   constexpr std::int64_t n = 100'000;
   run(state, 1, [&] {
-    std::vector<term> nodes{native("source", "source")}, edges;
-    std::string last = "source";
-    for (std::int64_t i = 0; i < stages; ++i) {
-      const std::string name = "p" + std::to_string(i);
-      nodes.push_back(native(name, "pass"));
-      edges.push_back(edge(std::exchange(last, name), name));
-    }
-    nodes.push_back(native("sink", "sink"));
-    edges.push_back(edge(last, "sink"));
-    driven d(std::move(nodes), std::move(edges));
+    auto row = in_a_row("source", "pass", stages, "sink");
+    driven d(std::move(row.nodes), std::move(row.edges));
     for (auto _ : state) {
       const auto start = clock::now();
       d.relay(term::integer(n));
@@ -192,16 +201,8 @@ void typed_values(benchmark::State& state) {
   constexpr std::int64_t n = 10'000, stages = 8;
   std::int64_t made = 0, copies = 0;
   run(state, 1, [&] {
-    std::vector<term> nodes{native("texts", "texts")}, edges;
-    std::string last = "texts";
-    for (std::int64_t i = 0; i < stages; ++i) {
-      const std::string name = "p" + std::to_string(i);
-      nodes.push_back(native(name, "pass_text"));
-      edges.push_back(edge(std::exchange(last, name), name));
-    }
-    nodes.push_back(native("sink", "text_sink"));
-    edges.push_back(edge(last, "sink"));
-    driven d(std::move(nodes), std::move(edges),
+    auto row = in_a_row("texts", "pass_text", stages, "text_sink");
+    driven d(std::move(row.nodes), std::move(row.edges),
              {{atom("receiver"), term::tuple({atom("pid"), self()})}});
     for (auto _ : state) {
       const auto before = allocations.load();

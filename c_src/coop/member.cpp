@@ -17,8 +17,6 @@ using node::what;
 
 namespace {
 
-const atom own_tag("$coop");
-
 constexpr std::size_t long_burst = 1'024; // data
 
 // A number of an edge or of units; -1 is none.

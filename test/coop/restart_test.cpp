@@ -65,16 +65,6 @@ std::int64_t restarts(const pid& head) {
   return *request(head, atom("info")).get("restarts")->as_integer();
 }
 
-template <class F>
-void await(F&& f) {
-  const auto until = std::chrono::steady_clock::now() + test::patience;
-  while (!f()) {
-    if (std::chrono::steady_clock::now() > until)
-      throw std::runtime_error("waited in vain");
-    esp::sleep(milliseconds(1));
-  }
-}
-
 } // namespace
 
 // Who kills `b` has so much to tell of it that `b` comes to rest long before
@@ -85,7 +75,7 @@ TEST_CASE("a node that rests before it is said to be down is one restart") {
     const pid head = *start(atom("undefined")).element(1).as_pid();
     const auto a = node_named(w.home, "a"), b = node_named(w.home, "b");
     send(b->pid(), atom("now"));
-    await([&] { return b->status() == "waiting" && b->reductions() == 1; });
+    test::await([&] { return b->status() == "waiting" && b->reductions() == 1; });
     for (int i = 0; i < 300'000; ++i)
       b->receive_monitor(self(), b->pid(), make_ref());
     std::atomic<bool> has_said_so{false};
@@ -93,13 +83,13 @@ TEST_CASE("a node that rests before it is said to be down is one restart") {
       b->end(atom("kill"));
       has_said_so = true;
     });
-    await([&] { return !b->is_alive(); });
+    test::await([&] { return !b->is_alive(); });
     a->end(atom("boom"));
-    await([&] { return has_said_so.load(); });
+    test::await([&] { return has_said_so.load(); });
     killer.join();
     const auto s = switch_of(w.home);
     (void)request(s->pid(), atom("info")); // it has heard
-    await([&] { return restarts(head) > 0; });
+    test::await([&] { return restarts(head) > 0; });
     const term mark = make_ref();
     send(head, term::tuple({atom("$coop"), atom("flush"),
                             term::tuple({self(), mark})}));

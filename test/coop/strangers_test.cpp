@@ -42,16 +42,6 @@ term next_integer() {
       .value_or(term());
 }
 
-template <class F>
-void await(F&& f) {
-  const auto until = std::chrono::steady_clock::now() + test::patience;
-  while (!f()) {
-    if (std::chrono::steady_clock::now() > until)
-      throw std::runtime_error("waited in vain");
-    esp::sleep(milliseconds(1));
-  }
-}
-
 } // namespace
 
 TEST_CASE("a head that is not wired yet answers who attaches") {
@@ -106,9 +96,9 @@ TEST_CASE("what a task watches may end, whoever gives its node credit") {
     });
     watched->kick();
     send(a->pid(), watched->pid());
-    await([&] { return !watched->monitored_by().empty(); });
+    test::await([&] { return !watched->monitored_by().empty(); });
     send(watched->pid(), atom("stop"));
-    await([&] { return a->monitors().empty(); });
+    test::await([&] { return a->monitors().empty(); });
     send(a->pid(), term::integer(7));
     return next_integer().to_string();
   });

@@ -53,6 +53,17 @@ auto on_process(esp::node::node& home, F body) {
   return future.get();
 }
 
+// Looks again and again, on a process's fiber; for what no message announces.
+template <class F>
+void await(F&& f) {
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (!f()) {
+    if (std::chrono::steady_clock::now() > until)
+      throw std::runtime_error("waited in vain");
+    esp::sleep(std::chrono::milliseconds(1));
+  }
+}
+
 // Evaluated by the `oracle` of that node, on a process of ours: {ok, Value} or
 // {Class, Reason}.
 inline esp::term eval(const std::string& at, const std::string& text) {
