@@ -604,7 +604,9 @@ void builder::connect_head(std::optional<restart> after) {
       e.window = spec_.window;
       e.sent = carried_[e.number];
       e.target = spec_.nodes[entries_[k]].name;
-      e.local = link_between(e.number, head_, places_[entries_[k]].here);
+      const auto& entry = places_[entries_[k]].here;
+      e.here = entry;
+      e.local = link_between(e.number, head_, entry);
       e.to = places_[entries_[k]].p;
       w->out.push_back(std::move(e));
     }
@@ -654,6 +656,7 @@ void builder::connect_node(std::size_t i, const pid& head_pid) {
     e.window = spec_.window;
     if (const auto c = carried_.find(number); c != carried_.end())
       e.sent = c->second;
+    e.here = places_[to].here;
     e.local = link_between(number, here, places_[to].here);
     e.to = places_[to].p;
     w->out.push_back(std::move(e));

@@ -50,6 +50,7 @@ protected:
   bool can_take_data() override {
     return next_ == nullptr && member::can_take_data();
   }
+  stop handle_all_data(unsigned& n) override { return data_loop(*this, n); }
   void change_code(const term& from, const term& request) override;
   bool take(datum& d) override;
   void terminate(const term& reason) override;
@@ -68,6 +69,8 @@ protected:
   std::string doing() const override;
 
 private:
+  friend class node::process; // its data_loop()
+
   struct initialisation {
     term args;
     std::function<void(std::optional<term>)> done;

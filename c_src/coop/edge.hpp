@@ -42,8 +42,8 @@ struct out_edge {
   std::uint64_t window = 0;
   // The downstream node's name in the template; a head knows it by its own.
   atom target;
-  boost::intrusive_ptr<local_link> local; // else it is remote
-  node::process_ptr here; // of a late one, if its receiver is of this home
+  boost::intrusive_ptr<local_link> local; // if credit need not travel
+  node::process_ptr here;                 // the receiver, if of this home
   esp::pid to;
   std::uint64_t sent = 0, returned = 0; // units; `returned` of remote ones
 

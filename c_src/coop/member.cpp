@@ -301,6 +301,7 @@ void member::take_wiring(wiring&& w) {
       plain_bytes_.fetch_add(size_of(*i), std::memory_order_relaxed);
   unread(std::move(w.left));
   is_wired_ = true;
+  straight_ = wiring_.out.size() == 1 && !late_ ? &wiring_.out.front() : nullptr;
   if (late_)
     for (const term& t : std::exchange(late_->joining, {}))
       take_joining(t);
@@ -375,7 +376,7 @@ void member::hear_of_credit() {
 }
 
 // At least one edge with credit, or nothing to wait for.
-bool member::can_take_data() {
+bool member::looks_for_credit() {
   if (!is_wired_)
     return false;
   take_credit_in();
@@ -469,12 +470,7 @@ void member::run_ended() noexcept {
     receiver_->pause();
 }
 
-in_edge* member::find_in(std::uint32_t n) noexcept {
-  for (auto& e : wiring_.in)
-    if (e.number == n)
-      return &e;
-  if (!late_)
-    return nullptr;
+in_edge* member::find_joined(std::uint32_t n) noexcept {
   const auto joined = late_->joined.find(n);
   return joined != late_->joined.end() ? &joined->second : nullptr;
 }
@@ -490,34 +486,7 @@ void member::drop_in_edges_from(const esp::pid& sender) {
 
 // ---- Data -------------------------------------------------------------------
 
-void member::handle_data(message_ptr m) {
-  if (m->edge == node::no_edge) {
-    leaves_queue(*m);
-  } else if (in_edge* const e = find_in(m->edge)) {
-    in_edge* const barred
-        = e->behind == node::no_edge ? e : find_in(e->behind);
-    if (barred != nullptr && barred->is_held) {
-      barred->held.push_back(std::move(m));
-      return;
-    }
-    if (m->kind == what::last)
-      return take_last(*e);
-    if (m->kind == what::barrier)
-      return take_barrier(*e, m->value.as<term>());
-    e->owed += m->units;
-    give_back(*e, false);
-    if (is_late_ && late_->origin)
-      late_->origin->is_used = true;
-  }
-  if (m->kind == what::data)
-    return take_datum(std::move(m));
-  if (m->kind == what::flush) {
-    barrier_enters(m->value.as<term>());
-    pass_barrier(m->value.as<term>());
-  } // else from nobody that we know
-}
-
-void member::take_datum(message_ptr m) {
+inline void member::take_datum(message_ptr m) {
   ++in_;
   if (is_debugged())
     debug_in(m->value.to_term());
@@ -528,6 +497,35 @@ void member::take_datum(message_ptr m) {
   broke_off_ = !take(m->value);
   if (env_)
     env_.reset();
+}
+
+void member::handle_data(message_ptr m) {
+  if (m->edge == node::no_edge) {
+    leaves_queue(*m);
+  } else if (in_edge* const e = find_in(m->edge)) {
+    in_edge* const barred
+        = e->behind == node::no_edge ? e : find_in(e->behind);
+    if (barred != nullptr && barred->is_held) {
+      barred->held.push_back(std::move(m));
+      return;
+    }
+    if (m->kind != what::data) [[unlikely]] {
+      if (m->kind == what::last)
+        return take_last(*e);
+      if (m->kind == what::barrier)
+        return take_barrier(*e, m->value.as<term>());
+    }
+    e->owed += m->units;
+    give_back(*e, false);
+    if (is_late_ && late_->origin)
+      late_->origin->is_used = true;
+  }
+  if (m->kind == what::data) [[likely]]
+    return take_datum(std::move(m));
+  if (m->kind == what::flush) {
+    barrier_enters(m->value.as<term>());
+    pass_barrier(m->value.as<term>());
+  } // else from nobody that we know
 }
 
 // The task works at a datum of its own, so that this one is there still if it
@@ -616,6 +614,24 @@ void member::pass_on(const term& caller) {
   }
 }
 
+inline message_ptr member::on_edge(const out_edge& e, datum&& d) {
+  message_ptr m(new message(what::data, std::move(d)));
+  m->edge = e.number;
+  m->units = 1;
+  if (env_) [[unlikely]]
+    m->env = env_;
+  return m;
+}
+
+inline void member::send_quickly(out_edge& e, datum&& d) {
+  if (!e.has_credit()) [[unlikely]]
+    wait_for_credit(e);
+  if (e.here == nullptr || is_debugged() || keeps_lane()) [[unlikely]]
+    return send_otherwise(e, std::move(d));
+  ++e.sent;
+  e.here->push_from_process(on_edge(e, std::move(d)));
+}
+
 void member::emit(datum&& d) {
   if (!wiring_.out.empty() && !wiring_.how)
     return emit_on(wiring_.out, std::move(d));
@@ -631,8 +647,8 @@ void member::emit_on(std::span<out_edge> edges, datum&& d) {
   ++out_;
   out_edge* const last = &edges.back();
   for (out_edge* e = edges.data(); e != last; ++e)
-    send_on(*e, d.share());
-  send_on(*last, std::move(d));
+    send_quickly(*e, d.share());
+  send_quickly(*last, std::move(d));
   burst_ += edges.size();
   if (burst_ >= long_burst)
     give_way();
@@ -685,29 +701,22 @@ bool member::emit_to(std::string_view target, datum&& d) {
 }
 
 void member::send_on(out_edge& e, datum&& d) {
-  if (!e.has_credit())
-    wait_for_credit(e);
-  if (!e.local && is_router())
+  send_quickly(e, std::move(d));
+}
+
+void member::send_otherwise(out_edge& e, datum&& d) {
+  if (e.here == nullptr && is_router())
     return send_to_worker(e, std::move(d));
   const engine_call call(*this);
   if (!call.is_heard())
     check_exit();
   ++e.sent;
   if (is_debugged())
-    debug_out(d.to_term(),
-              e.local ? term(e.local->receiver->pid()) : term(e.to));
-  node::process* const here
-      = e.local ? e.local->receiver.get() : e.here.get();
-  if (here == nullptr) {
+    debug_out(d.to_term(), e.to);
+  if (e.here != nullptr)
+    e.here->push(on_edge(e, std::move(d)), lane::data);
+  else
     home().send_message(pid(), e.to, own::data(e.number, 1, env_, d.to_term()));
-    return;
-  }
-  auto m = std::make_unique<message>(what::data, std::move(d));
-  m->edge = e.number;
-  m->units = 1;
-  if (env_)
-    m->env = env_;
-  here->push(std::move(m), lane::data);
 }
 
 void member::deliver_result(datum&& d) {
@@ -835,6 +844,7 @@ void member::drop_wiring(bool from_outside) {
   (from_outside ? is_let_go_ : is_over_) = true;
   if (is_cleared()) {
     std::swap(last, wiring_);
+    straight_ = nullptr;
     unseen = std::move(new_wiring_);
   }
 }

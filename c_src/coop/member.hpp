@@ -154,7 +154,12 @@ protected:
   accept_own(term message) override;
   std::optional<std::pair<node::message_ptr, node::lane>>
   accept(term message, const std::optional<esp::pid>& from) override;
-  bool can_take_data() override;
+  bool can_take_data() override {
+    if (straight_ != nullptr && straight_->has_credit()
+        && !has_credit_in_.load(std::memory_order_acquire)) [[likely]]
+      return true;
+    return looks_for_credit();
+  }
   void received(const node::message& m) override { leaves_queue(m); }
   void run_ended() noexcept override;
   void ended(const term& reason) override;
@@ -163,12 +168,16 @@ protected:
   void rest() noexcept override;
   void overdue() noexcept override { abandon(); }
   // Takes no data until it is wired again.
-  void unwire() noexcept { is_wired_ = false; }
+  void unwire() noexcept {
+    is_wired_ = false;
+    straight_ = nullptr;
+  }
 
   const kill_switch_ptr switch_; // null: a head
 
 private:
   friend class receiver;
+  friend class node::process; // its data_loop()
 
   std::optional<std::pair<node::message_ptr, node::lane>>
   accept_batch(const std::vector<term>& data, std::uint32_t edge,
@@ -199,7 +208,14 @@ private:
       give_back_owed(e);
   }
   void give_back_owed(in_edge& e) noexcept;
-  in_edge* find_in(std::uint32_t number) noexcept;
+  in_edge* find_in(std::uint32_t number) noexcept {
+    for (auto& e : wiring_.in)
+      if (e.number == number)
+        return &e;
+    return late_ ? find_joined(number) : nullptr;
+  }
+  in_edge* find_joined(std::uint32_t number) noexcept;
+  bool looks_for_credit();
   bool say_waiting();
   void take_credit_in() {
     if (has_credit_in_.load(std::memory_order_acquire))
@@ -210,6 +226,9 @@ private:
   void wait_for_any_credit();
   void wait_for_news(); // of credit
   void wait_for_connection(atom at_node);
+  node::message_ptr on_edge(const out_edge& e, datum&& d);
+  void send_quickly(out_edge& e, datum&& d);
+  void send_otherwise(out_edge& e, datum&& d);
   void emit_chosen(datum&& d);
   void give_way();
   void deliver_result(datum&& d);
@@ -227,6 +246,8 @@ private:
   node::envelope_ptr env_;
   node::message_ptr hand_; // being worked at, if the lane is kept
   std::unique_ptr<late_part> late_;
+  // The edge whose credit alone says whether a datum may be taken, if so.
+  const out_edge* straight_ = nullptr;
   bool is_wired_ = false;
   const bool is_late_;
   std::atomic<bool> is_orderly_{false}; // its end, which nobody minds

@@ -34,8 +34,10 @@ void count_workers(out_edge& e, const worker_pool& p) {
 } // namespace
 
 late_part& member::late() {
-  if (!late_)
+  if (!late_) {
     late_ = std::make_unique<late_part>();
+    straight_ = nullptr;
+  }
   return *late_;
 }
 
@@ -210,6 +212,7 @@ void member::add_late(const member_ptr& node) {
   n->edge.window = window();
   n->edge.target = node->name_in_template();
   n->edge.to = node->pid();
+  n->edge.here = node;
   auto& link = n->edge.local = new local_link;
   link->sender = this;
   link->receiver = node;
@@ -225,7 +228,7 @@ void member::add_late(const member_ptr& node) {
     e.window = window();
     e.target = o.target;
     e.to = o.to;
-    e.here = o.local ? o.local->receiver : o.here;
+    e.here = o.here;
     w->out.push_back(std::move(e));
   }
   w->origin = late_origin{pid(), number, true};

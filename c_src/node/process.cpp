@@ -14,10 +14,6 @@ namespace esp::node {
 
 namespace {
 
-// Data handled in one run(): enough to make the switch cheap, few enough that
-// a neighbour's turn comes within microseconds.
-constexpr int data_per_run = 64;
-
 thread_local process* current_ = nullptr;
 
 } // namespace
@@ -82,16 +78,45 @@ void process::push(message_ptr m, lane l) noexcept {
     return; // nobody will read it; `m` goes with this frame
   }
   if (l == lane::control) {
+    set(called);
     control_.push_back(std::move(m));
     control_count_.store(control_count_.load(std::memory_order_relaxed) + 1,
                          std::memory_order_relaxed);
   } else {
+    set(has_far);
     data_.push_back(std::move(m));
     data_in_.store(data_in_.load(std::memory_order_relaxed) + 1,
                    std::memory_order_relaxed);
   }
   wake_if(l != lane::control
           && (flags_.load(std::memory_order_relaxed) & on_data) != 0);
+  const bool run_it = enqueue();
+  lock_.unlock();
+  if (run_it)
+    schedule();
+}
+
+// It looks at what is put there on its own worker before it comes to rest, and
+// whatever ends it does so before it is gone. What came from elsewhere before goes
+// first.
+void process::push_from_process(message_ptr m) noexcept {
+  std::uint16_t f = 0;
+  {
+    const sched::station::own_lock own(sched::this_worker::here(), *this);
+    f = flags_.load(std::memory_order_relaxed);
+    if (!own || (f & (dead | on_data | keeps | has_far)) != 0) [[unlikely]]
+      f = dead;
+    else {
+      near_.push_back(std::move(m));
+      near_in_.store(near_in_.load(std::memory_order_relaxed) + 1,
+                     std::memory_order_relaxed);
+    }
+  }
+  if ((f & (queued | running)) != 0) [[likely]]
+    return;
+  if (m)
+    return push(std::move(m), lane::data);
+  lock_.lock();
   const bool run_it = enqueue();
   lock_.unlock();
   if (run_it)
@@ -146,14 +171,17 @@ bool process::take_control(message_list& into) noexcept {
   const std::lock_guard guard(lock_);
   if (flags_.load(std::memory_order_relaxed) & exiting)
     return false;
+  clear(called);
   into.append(std::move(control_));
   control_count_.store(0, std::memory_order_relaxed);
   return true;
 }
 
 message* process::take_arrivals() noexcept {
-  message* const first = data_.front();
-  mine_.append(std::move(data_));
+  near_.append(std::move(data_));
+  clear(has_far);
+  message* const first = near_.front();
+  mine_.append(std::move(near_));
   return first;
 }
 
@@ -163,14 +191,27 @@ bool process::has_work() const noexcept {
 }
 
 // What a subclass lets out is the end of this process, not of the node.
-template <class F>
-void process::guarded(F&& f) noexcept {
+void process::note_caught() noexcept {
   try {
-    f();
+    throw;
   } catch (const exit_signal&) { // noted already
   } catch (...) {
     note_exit(reason_of_current_exception(), false);
   }
+}
+
+// True if data have come.
+bool process::take_over() noexcept {
+  message* came = near_.front();
+  if ((flags_.load(std::memory_order_acquire) & has_far) != 0) {
+    const std::lock_guard guard(lock_);
+    came = take_arrivals();
+  } else {
+    mine_.append(std::move(near_));
+  }
+  if (looks_at_arrivals_ && came != nullptr)
+    arrived(*came);
+  return came != nullptr;
 }
 
 void process::run() noexcept {
@@ -186,57 +227,32 @@ void process::run() noexcept {
     arrived(*came);
 
   message_list control;
-  bool more_data = false;
-  for (int n = 0;;) {
-    if ((flags_.load(std::memory_order_acquire) & exiting) != 0
-        || control_count_.load(std::memory_order_acquire) > 0) {
+  stop why = stop::called;
+  for (unsigned n = 0; why == stop::called; why = handle_all_data(n)) {
+    while ((flags_.load(std::memory_order_acquire) & (exiting | called)) != 0
+           || !control.empty()) {
       if (!take_control(control)) {
         finalize();
         current_ = outer;
         return;
       }
-    }
-    if (!control.empty()) {
       const message_ptr m = control.pop_front();
-      guarded([&] { handle_control(*m); });
+      try {
+        handle_control(*m);
+      } catch (...) {
+        note_caught();
+      }
       if (control.empty())
         home_.flush(); // an answer does not wait for the data behind it
-      continue;
     }
-    if (suspended_ || !can_take_data()) {
-      more_data = false; // until a kick
-      break;
-    }
-    if (mine_.empty()) {
-      {
-        const std::lock_guard guard(lock_);
-        came = take_arrivals();
-      }
-      if (looks_at_arrivals_ && came != nullptr)
-        arrived(*came);
-    }
-    if (mine_.empty()) {
-      more_data = false;
-      break;
-    }
-    if (n == data_per_run || sched::this_worker::beat(n > 0)) {
-      more_data = true;
-      break;
-    }
-    ++n;
-    message_ptr m = mine_.pop_front();
-    count_taken(1);
-    handled_.store(handled_.load(std::memory_order_relaxed) + 1,
-                   std::memory_order_relaxed);
-    guarded([&] { handle_data(std::move(m)); });
   }
   run_ended();
 
   lock_.lock();
   clear(running);
   const bool again_now =
-      more_data || has_work()
-      || (!data_.empty()
+      why == stop::gives_way || has_work()
+      || (!(data_.empty() && near_.empty())
           && (looks_at_arrivals_ || (!suspended_ && mine_.empty())));
   const bool run_it = again_now && enqueue();
   lock_.unlock();
@@ -254,14 +270,14 @@ void process::finalize() {
   }
   ended(reason);
   fire(reason);
-  message_list dropped_data, dropped_control;
+  message_list dropped_control;
   bool kept = false;
   {
     const std::lock_guard guard(lock_);
     kept = (flags_.load(std::memory_order_relaxed) & (keeps | lane_taken))
            == keeps;
     if (!kept)
-      dropped_data = std::move(data_);
+      (void)take_arrivals();
     dropped_control = std::move(control_);
     // Stays `running`: nothing may queue it again.
   }
@@ -305,6 +321,7 @@ message_list process::take_lane() noexcept {
     set(lane_taken);
     all = std::move(mine_);
     all.append(std::move(data_));
+    clear(has_far);
   }
   home_.forget(*this, atom());
   return all;
@@ -356,7 +373,7 @@ process::receive(const std::function<bool(const term&)>& matches,
         check_exit();
       {
         const std::lock_guard guard(lock_);
-        mine_.append(std::move(data_));
+        (void)take_arrivals();
       }
       found = mine_.extract(wanted);
     }
@@ -432,7 +449,8 @@ std::optional<term> process::exit_reason() const {
 std::size_t process::queued_data() const noexcept {
   // In this order, a look from outside never sees more taken than came.
   const std::uint32_t taken = data_out_.load(std::memory_order_acquire);
-  return data_in_.load(std::memory_order_relaxed) - taken;
+  return data_in_.load(std::memory_order_relaxed)
+         + near_in_.load(std::memory_order_relaxed) - taken;
 }
 std::size_t process::queued_control() const noexcept {
   return control_count_.load(std::memory_order_relaxed);

@@ -58,6 +58,9 @@ public:
   // A message that came by `!`, from here or from afar.
   void deliver(term message, const std::optional<esp::pid>& from);
   void push(message_ptr m, lane l) noexcept;
+  // The same to the data lane, from another's run(): without an atomic
+  // instruction if they share a worker.
+  void push_from_process(message_ptr m) noexcept;
   // Looks again whether it has something to do: credit has come back.
   void kick() noexcept;
 
@@ -191,6 +194,12 @@ protected:
   virtual void arrived(message& first) { (void)first; }
   // False leaves data in their lane until the next kick().
   virtual bool can_take_data() { return true; }
+  // Handles data that wait, until there is a reason to stop, and counts them
+  // in `n`. A final class may have this loop over its own functions.
+  enum class stop : std::uint8_t { at_rest, gives_way, called };
+  virtual stop handle_all_data(unsigned& n) { return data_loop(*this, n); }
+  template <class Self>
+  stop data_loop(Self& self, unsigned& n) noexcept;
   // A message of the data lane that receive() took.
   virtual void received(const message& m) { (void)m; }
   // A run() comes to its end with the process at rest or giving way.
@@ -351,10 +360,14 @@ private:
     in_task = 2048,    // keeps, and runs a task's own code
     given_up = 4096,   // keeps, and its task runs on for nobody
     lane_taken = 8192, // kept, and no longer
+    called = 16384,    // something is in the control lane
+    has_far = 32768,   // data_ is not empty
   };
+  // Data handled in one run(): enough to make the switch cheap, few enough that
+  // a neighbour's turn comes within microseconds.
+  static constexpr unsigned data_per_run = 64;
 
-  template <class F>
-  void guarded(F&& f) noexcept;
+  void note_caught() noexcept;
   [[noreturn]] void throw_exit();
   void enter_task_of_kept() noexcept;
   bool leave_task_of_kept() noexcept;
@@ -395,6 +408,7 @@ private:
   void finalize();
   bool take_control(message_list& into) noexcept;
   void wait_parked(clock::time_point until);
+  bool take_over() noexcept;
   void count_taken(std::uint32_t n) noexcept {
     data_out_.store(data_out_.load(std::memory_order_relaxed) + n,
                     std::memory_order_relaxed);
@@ -409,17 +423,46 @@ private:
   bool finalizing_ = false;        // likewise
   bool looks_at_arrivals_ = false; // set before it runs
   std::atomic<std::uint16_t> flags_{0};
-  // Data that came, counted under lock_, and those taken, by the fiber: plain
-  // stores each, for a locked one costs as much as the rest of a hop.
-  std::atomic<std::uint32_t> data_in_{0}, data_out_{0}, control_count_{0};
+  // Data that came, counted under lock_ or on its worker, and those taken, by
+  // the fiber: plain stores each, for a locked one costs as much as the rest of
+  // a hop.
+  std::atomic<std::uint32_t> data_in_{0}, near_in_{0}, data_out_{0};
+  std::atomic<std::uint32_t> control_count_{0};
   std::atomic<std::uint32_t> handled_{0};
   message_list control_, data_; // arrived; under lock_
+  message_list near_;           // data of its worker's, which alone sees them
   message_list mine_;           // data taken over by the fiber
   std::unique_ptr<extra> extra_;
   std::atomic<const origin*> origin_{nullptr}; // a reference to it
 };
 
 using process_ptr = boost::intrusive_ptr<process>;
+
+template <class Self>
+process::stop process::data_loop(Self& self, unsigned& n) noexcept {
+  sched::station& here = sched::this_worker::here();
+  for (;;) {
+    if ((flags_.load(std::memory_order_acquire) & (exiting | called)) != 0)
+      return stop::called;
+    if (suspended_ || !self.can_take_data())
+      return stop::at_rest; // until a kick
+    if (mine_.empty() && !take_over())
+      return stop::at_rest;
+    here.beat();
+    if (n == data_per_run || (n > 0 && here.should_yield()))
+      return stop::gives_way;
+    ++n;
+    message_ptr m = mine_.pop_front();
+    count_taken(1);
+    handled_.store(handled_.load(std::memory_order_relaxed) + 1,
+                   std::memory_order_relaxed);
+    try {
+      self.handle_data(std::move(m));
+    } catch (...) {
+      note_caught();
+    }
+  }
+}
 
 template <class Ready>
 bool process::block(Ready&& ready, clock::time_point until, bool hear_data) {

@@ -306,7 +306,7 @@ void process::demonitor(const ref& r) {
       found = *w;
       extra_->watches.erase(w);
     }
-    mine_.append(std::move(data_));
+    (void)take_arrivals();
   }
   if (found) {
     home_.send_demonitor(pid(), found->target, found->at_node, r);

@@ -3,17 +3,16 @@
 
 #pragma once
 
-#include "base/spinlock.hpp"
-
 #include <boost/intrusive_ptr.hpp>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 #include <utility>
 
 namespace esp::sched {
+
+class station;
 
 class runnable {
 public:
@@ -50,57 +49,57 @@ protected:
   virtual ~runnable() = default;
 
 private:
-  friend class run_queue;
+  friend class run_list;
+  friend class station;
   mutable std::atomic<std::uint32_t> references_{0};
   runnable* next_ = nullptr;
+  // The worker in whose queues it is, if in any, and that runs it; null until it
+  // is scheduled for the first time.
+  std::atomic<station*> owner_{nullptr};
 };
 
 using runnable_ptr = boost::intrusive_ptr<runnable>;
 
-// First in, first out; any thread may push and take. Holds one reference to
-// each member.
-class run_queue {
+// First in, first out. Holds one reference to each member. No lock of its own,
+// but anybody may look at its size.
+class run_list {
 public:
-  run_queue() = default;
-  run_queue(const run_queue&) = delete;
-  run_queue& operator=(const run_queue&) = delete;
-  ~run_queue() {
+  run_list() = default;
+  run_list(const run_list&) = delete;
+  run_list& operator=(const run_list&) = delete;
+  ~run_list() {
     while (pop()) {
     }
   }
 
-  // The number of members after the push.
-  std::size_t push(runnable_ptr r) noexcept {
+  void push(runnable_ptr r) noexcept {
     runnable* const raw = r.detach();
     raw->next_ = nullptr;
-    lock_.lock();
     (tail_ != nullptr ? tail_->next_ : head_) = raw;
     tail_ = raw;
-    const std::size_t n = size_.load(std::memory_order_relaxed) + 1;
-    size_.store(n, std::memory_order_relaxed);
-    lock_.unlock();
-    return n;
+    add_to_size(1);
   }
-
+  void append(run_list& o) noexcept {
+    if (o.head_ == nullptr)
+      return;
+    (tail_ != nullptr ? tail_->next_ : head_) = o.head_;
+    tail_ = o.tail_;
+    add_to_size(o.size());
+    o.head_ = o.tail_ = nullptr;
+    o.size_.store(0, std::memory_order_relaxed);
+  }
   runnable_ptr pop() noexcept {
-    if (size() == 0)
-      return nullptr;
-    lock_.lock();
     runnable* const raw = head_;
     if (raw != nullptr) {
       head_ = raw->next_;
       if (head_ == nullptr)
         tail_ = nullptr;
-      size_.store(size_.load(std::memory_order_relaxed) - 1,
-                  std::memory_order_relaxed);
+      add_to_size(static_cast<std::size_t>(-1));
     }
-    lock_.unlock();
     return {raw, false};
   }
-
   // The one at this place; null if there are fewer.
   runnable_ptr pop_at(std::size_t place) noexcept {
-    const std::lock_guard guard(lock_);
     runnable* before = nullptr;
     runnable* raw = head_;
     for (; raw != nullptr && place > 0; --place)
@@ -110,18 +109,20 @@ public:
     (before != nullptr ? before->next_ : head_) = raw->next_;
     if (tail_ == raw)
       tail_ = before;
-    size_.store(size_.load(std::memory_order_relaxed) - 1,
-                std::memory_order_relaxed);
+    add_to_size(static_cast<std::size_t>(-1));
     return {raw, false};
   }
 
-  // A look without the lock: may be stale, never torn.
+  // A look without a lock: may be stale, never torn.
   std::size_t size() const noexcept {
     return size_.load(std::memory_order_relaxed);
   }
 
 private:
-  spinlock lock_;
+  void add_to_size(std::size_t n) noexcept {
+    size_.store(size() + n, std::memory_order_relaxed);
+  }
+
   std::atomic<std::size_t> size_{0};
   runnable* head_ = nullptr;
   runnable* tail_ = nullptr;

@@ -22,6 +22,7 @@ public:
     if (o.choose)
       o.workers = 1;
     pool_.config = o;
+    pool_.watch = [this] { watch_again(); };
     // Stand-ins are made beforehand, asleep: a table of workers that never
     // changes needs no lock on the way to it.
     const unsigned stand_ins = o.choose ? 0 : o.max_abandoned + 1;
@@ -54,19 +55,24 @@ public:
       w->join();
   }
 
+  // A worker keeps what it schedules, so that a chain of small tasks stays where
+  // its data are; what another owns, which is awake, comes to its turn there.
   void schedule(runnable_ptr r) {
     worker* const me = worker::here();
-    if (me != nullptr && me->is_taking_work() && me->is_running()) {
-      me->queue().push(std::move(r));
-      if (me->has_surplus())
-        wake_one();
-      return;
+    worker* const owner = worker::of(*r);
+    if (me == nullptr || !me->is_taking_work() || !me->is_running()) {
+      worker& w = choose(owner);
+      w.adopt(*r);
+      return w.schedule(std::move(r));
     }
-    worker& w = choose();
-    w.queue().push(std::move(r));
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (w.is_asleep())
-      w.notify();
+    if (owner != me && !me->adopt_from_sleeper(*r)) {
+      if (!owner->is_held_up())
+        return owner->schedule(std::move(r));
+      me->adopt(*r);
+    }
+    me->schedule(std::move(r));
+    if (me->has_surplus())
+      wake_one();
   }
 
   gauges read() const {
@@ -74,7 +80,7 @@ public:
     for (const auto& w : pool_.workers) {
       ++g.workers;
       g.idle += w->is_asleep() ? 1 : 0;
-      g.run_queue += w->queue().size();
+      g.run_queue += w->waiting();
       g.fibers += w->fiber_count();
       g.runs += w->runs();
     }
@@ -86,7 +92,7 @@ public:
   std::vector<worker_gauges> read_workers() const {
     std::vector<worker_gauges> all;
     for (const auto& w : pool_.workers)
-      all.push_back({w->is_stand_in(), w->is_asleep(), w->queue().size(),
+      all.push_back({w->is_stand_in(), w->is_asleep(), w->waiting(),
                      w->cpu_time()});
     return all;
   }
@@ -97,8 +103,10 @@ public:
 
 private:
   // A sleeping worker if there is one, so that the hand-over is not behind
-  // what another is running.
-  worker& choose() {
+  // what another is running; its owner if that makes no difference.
+  worker& choose(worker* owner) {
+    if (owner != nullptr && owner->is_asleep() && owner->is_taking_work())
+      return *owner;
     const unsigned n = pool_.config.workers;
     const unsigned start = turn_.fetch_add(1, std::memory_order_relaxed);
     for (unsigned i = 0; i < n; ++i) {
@@ -106,7 +114,8 @@ private:
       if (w.is_asleep())
         return w;
     }
-    return *pool_.workers[start % n];
+    return owner != nullptr && !owner->is_held_up() ? *owner
+                                                    : *pool_.workers[start % n];
   }
 
   void wake_one() {
@@ -124,14 +133,35 @@ private:
     std::uint64_t runs = 0;
   };
 
+  // Rests while all workers sleep: an idle node is to cost nothing.
   void watch() {
     std::unique_lock lock(mutex_);
     while (!wake_watchdog_.wait_for(lock, look_interval,
-                                    [this] { return stopping_; }))
-      look();
+                                    [this] { return stopping_; })) {
+      if (look())
+        continue;
+      pool_.is_watched.store(false); // looked at in the opposite order there
+      if (is_anybody_awake())
+        pool_.is_watched.store(true);
+      else
+        wake_watchdog_.wait(
+            lock, [this] { return stopping_ || pool_.is_watched.load(); });
+    }
   }
 
-  void look() {
+  void watch_again() {
+    const std::lock_guard lock(mutex_);
+    pool_.is_watched.store(true);
+    wake_watchdog_.notify_one();
+  }
+
+  bool is_anybody_awake() const {
+    return std::any_of(pool_.workers.begin(), pool_.workers.end(),
+                       [](const auto& w) { return !w->is_asleep(); });
+  }
+
+  // False: there is nothing to watch.
+  bool look() {
     const auto now = clock::now();
     unsigned stuck = 0;
     bool waiting = false, working = false;
@@ -139,13 +169,15 @@ private:
     for (std::size_t i = 0; i < pool_.workers.size(); ++i) {
       worker& w = *pool_.workers[i];
       watched& seen = watched_[i];
-      waiting = waiting || w.queue().size() > 0;
+      waiting = waiting || w.waiting() > 0;
       working = working || !w.is_asleep();
       const auto beats = w.beats(), runs = w.runs();
-      const runnable_ptr r = w.current();
-      if (r != nullptr && runs == seen.runs && w.queue().size() > 0)
+      if (w.is_running() && runs == seen.runs && w.waiting() > 0)
         w.notify(); // its batch takes long, and it is others' turn
-      if (r == nullptr || beats != seen.beats) {
+      const runnable_ptr r
+          = w.is_running() && beats == seen.beats ? w.current() : nullptr;
+      w.set_held_up(r != nullptr);
+      if (r == nullptr) {
         seen = {beats, now, false, runs};
         continue;
       }
@@ -168,6 +200,7 @@ private:
       abandoned_(std::move(abandoned));
     if (waiting)
       wake_one(); // run times were guessed too low, or a thread is stuck
+    return waiting || working;
   }
 
   std::once_flag started_;
@@ -211,12 +244,6 @@ bool is_running() noexcept {
   const worker* const w = worker::here();
   return w != nullptr && w->is_running();
 }
-bool beat(bool may_yield) noexcept {
-  worker* const w = worker::here();
-  w->beat();
-  return may_yield && w->should_yield();
-}
-
 bool has_room_to_wait() noexcept { return worker::here()->has_room_to_wait(); }
 
 } // namespace this_worker

@@ -6,10 +6,12 @@
 
 #pragma once
 
+#include "base/biased_mutex.hpp"
 #include "sched/runnable.hpp"
 
 #include <boost/fiber/waker.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -84,17 +86,80 @@ private:
   std::unique_ptr<impl> impl_;
 };
 
+// A worker as those see it who run on it: a few instructions each, for they are
+// used between any two data.
+class station {
+public:
+  station(const station&) = delete;
+  station& operator=(const station&) = delete;
+
+  // A sign of life between two pieces of work of one run(): long_schedule and
+  // takeover count from the last one.
+  void beat() noexcept {
+    beats_.store(beats_.load(std::memory_order_relaxed) + 1,
+                 std::memory_order_relaxed);
+  }
+  // Fibers or timers of this worker wait for the running one to make room: time
+  // to leave run() early.
+  bool should_yield() const noexcept {
+    if (choose_) [[unlikely]]
+      return choose_(4) == 0;
+    return ready_fibers_ > 0 || notified_.load(std::memory_order_relaxed);
+  }
+
+  // Held while what is this worker's alone is looked at: its queue, and what
+  // only those may touch who run where a runnable does. True if it owns `r`:
+  // until this ends, that is in its queues if in any, and runs here or nowhere.
+  class own_lock {
+  public:
+    own_lock(station& here, const runnable& r) noexcept
+        : here_(here) {
+      here_.own_.lock_own();
+      is_own_ = owner(r) == &here_;
+    }
+    own_lock(const own_lock&) = delete;
+    own_lock& operator=(const own_lock&) = delete;
+    ~own_lock() { here_.own_.unlock_own(); }
+    explicit operator bool() const noexcept { return is_own_; }
+
+  private:
+    station& here_;
+    bool is_own_;
+  };
+
+protected:
+  station() = default;
+  ~station() = default;
+
+  static station* owner(const runnable& r) noexcept {
+    return r.owner_.load(std::memory_order_relaxed);
+  }
+  // Under the lock of its former owner, or while that sleeps.
+  void own(runnable& r) noexcept {
+    r.owner_.store(this, std::memory_order_relaxed);
+  }
+
+  std::atomic<std::uint64_t> beats_{0};
+  std::atomic<bool> notified_{false};
+  std::size_t ready_fibers_ = 0; // the worker's own
+  std::function<std::size_t(std::size_t)> choose_; // options::choose
+  biased_mutex own_;
+};
+
 // What a runnable may ask of the worker it is running on. Call these from
 // inside run() only.
+namespace detail {
+extern constinit thread_local station* here; // null: no worker's thread
+}
+
 namespace this_worker {
 
 // True on a worker's thread, inside a run().
 bool is_running() noexcept;
-// A cheap sign of life between two pieces of work of one run(): long_schedule
-// and takeover count from the last one. If `may_yield`, true says that fibers or
-// timers of this worker wait for the running one to make room: time to leave
-// run() early.
-bool beat(bool may_yield) noexcept;
+// Stays the same as long as the run() lasts.
+inline station& here() noexcept {
+  return *detail::here;
+}
 // Runnables wait for this worker, and few fibers are blocked: one that could go
 // on may wait for them, without taking the room of those that have to wait.
 bool has_room_to_wait() noexcept;

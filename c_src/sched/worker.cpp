@@ -15,8 +15,6 @@ using clock = std::chrono::steady_clock;
 
 namespace {
 
-thread_local worker* here_ = nullptr;
-
 // More idle runners than this give their stack back.
 constexpr std::size_t max_idle_runners = 64;
 // One run() in so many is timed: a clock costs as much as a short run.
@@ -28,7 +26,7 @@ constexpr std::uint64_t worth_waking_ns = 30'000;
 
 } // namespace
 
-worker* worker::here() noexcept { return here_; }
+constinit thread_local station* detail::here = nullptr;
 
 // Ready fibers first come first served; a runner only when none is ready and
 // there is something to run. Stock algorithms keep their workers spinning or
@@ -40,7 +38,7 @@ public:
   void awakened(fibers::context* c) noexcept override {
     c->ready_link(ready_);
     if (!c->is_context(fibers::type::dispatcher_context))
-      ++ready_fibers_;
+      ++worker_.ready_fibers_;
   }
 
   fibers::context* pick_next() noexcept override {
@@ -48,7 +46,7 @@ public:
       fibers::context* const c = &ready_.front();
       ready_.pop_front();
       if (!c->is_context(fibers::type::dispatcher_context))
-        --ready_fibers_;
+        --worker_.ready_fibers_;
       return c;
     }
     auto& idle = worker_.idle_runners_;
@@ -64,7 +62,6 @@ public:
   }
 
   bool has_ready_fibers() const noexcept override { return !ready_.empty(); }
-  std::size_t ready_fibers() const noexcept { return ready_fibers_; }
 
   // asleep_ and the queues are looked at in opposite orders here and in
   // scheduler::schedule(), with a full fence between: one sees the other.
@@ -82,6 +79,9 @@ public:
       worker_.sleep_.wait_until(lock, t, awake);
     worker_.notified_.store(false, std::memory_order_relaxed);
     worker_.asleep_.store(false);
+    lock.unlock();
+    if (!worker_.pool_.is_watched.load())
+      worker_.pool_.watch();
   }
 
   void notify() noexcept override { worker_.notify(); }
@@ -89,11 +89,12 @@ public:
 private:
   worker& worker_;
   fibers::scheduler::ready_queue_type ready_;
-  std::size_t ready_fibers_ = 0;
 };
 
 worker::worker(pool& p, bool is_stand_in)
-    : pool_(p), is_stand_in_(is_stand_in) {}
+    : pool_(p), is_stand_in_(is_stand_in) {
+  choose_ = p.config.choose;
+}
 
 void worker::join() {
   if (thread_.joinable())
@@ -127,15 +128,83 @@ void worker::invite() noexcept {
 }
 
 runnable_ptr worker::current() noexcept {
-  const std::lock_guard lock(current_lock_);
+  const std::lock_guard lock(own_);
   return current_.load(std::memory_order_relaxed);
 }
 
 // The watchdog may be taking a reference: what is current must not be let go
 // before it is no longer current.
 void worker::set_current(runnable* r) noexcept {
-  const std::lock_guard lock(current_lock_);
+  own_.lock_own();
   current_.store(r, std::memory_order_relaxed);
+  own_.unlock_own();
+}
+
+// ---- Queues ------------------------------------------------------------------
+
+void worker::schedule(runnable_ptr r) noexcept {
+  if (here() == this) {
+    own_.lock_own();
+    queue_.push(std::move(r));
+    own_.unlock_own();
+    return;
+  }
+  {
+    const std::lock_guard lock(inbox_lock_);
+    inbox_.push(std::move(r));
+  }
+  std::atomic_thread_fence(std::memory_order_seq_cst); // see suspend_until()
+  if (is_asleep())
+    notify();
+}
+
+void worker::adopt(runnable& r) noexcept {
+  worker* const before = of(r);
+  if (before == nullptr || before == this)
+    return own(r);
+  const std::lock_guard lock(before->own_);
+  own(r);
+}
+
+bool worker::adopt_from_sleeper(runnable& r) noexcept {
+  worker* const before = of(r);
+  if (before != nullptr && before != this) {
+    // It cannot wake as long as this is held.
+    const std::lock_guard lock(before->sleep_mutex_);
+    if (!before->is_asleep())
+      return false;
+    own(r);
+    return true;
+  }
+  own(r);
+  return true;
+}
+
+// Half of what waits with another, the oldest first.
+bool worker::steal() noexcept {
+  for (const auto& other : pool_.workers) {
+    if (other.get() == this || other->waiting() == 0)
+      continue;
+    run_list taken;
+    {
+      const std::lock_guard lock(other->own_);
+      const std::lock_guard inbox_lock(other->inbox_lock_);
+      for (std::size_t n = (other->waiting() + 1) / 2; n > 0; --n) {
+        runnable_ptr r = other->queue_.pop();
+        if (!r)
+          r = other->inbox_.pop();
+        own(*r);
+        taken.push(std::move(r));
+      }
+    }
+    if (taken.size() == 0)
+      continue;
+    own_.lock_own();
+    queue_.append(taken);
+    own_.unlock_own();
+    return true;
+  }
+  return false;
 }
 
 // A clock of its own, so that a run() need not look at any.
@@ -148,21 +217,14 @@ std::chrono::nanoseconds worker::cpu_time() const noexcept {
 }
 
 bool worker::has_surplus() const noexcept {
-  const std::uint64_t waiting = queue_.size();
-  return waiting > 0
-         && waiting * run_ns_.load(std::memory_order_relaxed)
+  const std::uint64_t n = waiting();
+  return n > 0
+         && n * run_ns_.load(std::memory_order_relaxed)
                 > worth_waking_ns;
 }
 
-bool worker::should_yield() const noexcept {
-  if (pool_.config.choose)
-    return pool_.config.choose(4) == 0;
-  return algorithm_->ready_fibers() > 0
-         || notified_.load(std::memory_order_relaxed);
-}
-
 void worker::main() {
-  here_ = this;
+  detail::here = this;
   if (clockid_t id; ::pthread_getcpuclockid(::pthread_self(), &id) == 0)
     cpu_clock_.store(id, std::memory_order_relaxed);
   const signal_stack alternate; // a handler cannot run on an overflown stack
@@ -175,7 +237,7 @@ void worker::main() {
     main_->suspend(); // the last runner wakes it
   own.enter();
   cpu_clock_.store(0, std::memory_order_relaxed);
-  here_ = nullptr;
+  detail::here = nullptr;
 }
 
 void worker::add_runner() {
@@ -274,12 +336,12 @@ void worker::execute_on_own_fiber(runnable_ptr r, std::size_t stack) {
 }
 
 bool worker::has_work() const noexcept {
-  if (queue_.size() > 0)
+  if (waiting() > 0)
     return true;
   if (!is_taking_work())
     return false;
   for (const auto& other : pool_.workers)
-    if (other.get() != this && other->queue().size() > 0
+    if (other.get() != this && other->waiting() > 0
         && (invited_.load(std::memory_order_relaxed) || other->has_surplus()
             || !other->is_running()))
       return true;
@@ -287,18 +349,26 @@ bool worker::has_work() const noexcept {
 }
 
 runnable_ptr worker::next() noexcept {
-  if (pool_.config.choose && queue_.size() > 0)
-    return queue_.pop_at(pool_.config.choose(queue_.size()));
-  if (auto r = queue_.pop())
-    return r;
-  if (!is_taking_work())
+  if (inbox_.size() > 0) {
+    run_list came;
+    {
+      const std::lock_guard lock(inbox_lock_);
+      came.append(inbox_);
+    }
+    own_.lock_own();
+    queue_.append(came);
+    own_.unlock_own();
+  }
+  if (queue_.size() == 0 && (!is_taking_work() || !steal())) {
+    if (is_taking_work())
+      invited_.store(false, std::memory_order_relaxed);
     return nullptr;
-  for (const auto& other : pool_.workers)
-    if (other.get() != this)
-      if (auto r = other->queue().pop())
-        return r;
-  invited_.store(false, std::memory_order_relaxed);
-  return nullptr;
+  }
+  own_.lock_own();
+  runnable_ptr r = choose_ ? queue_.pop_at(choose_(queue_.size()))
+                           : queue_.pop();
+  own_.unlock_own();
+  return r;
 }
 
 bool worker::reserve_block() noexcept {

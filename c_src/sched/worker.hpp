@@ -23,16 +23,17 @@ namespace esp::sched {
 struct pool {
   options config;
   std::function<void()> pause = [] {}, overdue = [] {};
+  // Who wakes while the watchdog rests sets it to work again.
+  std::atomic<bool> is_watched{true};
+  std::function<void()> watch = [] {};
   std::vector<std::unique_ptr<class worker>> workers; // fixed once started
   std::atomic<unsigned> stand_ins_wanted{0};
   std::atomic<std::size_t> blocked{0};
 };
 
-class worker {
+class worker : public station {
 public:
   worker(pool& p, bool is_stand_in);
-  worker(const worker&) = delete;
-  worker& operator=(const worker&) = delete;
 
   void start();
   void stop() noexcept; // asks
@@ -40,11 +41,31 @@ public:
   // joined before any is destroyed.
   void join();
 
-  // Any thread.
+  // Any thread. Puts `r`, which is in no queue, into this one's.
+  void schedule(runnable_ptr r) noexcept;
   void notify() noexcept;
   // Come and take what waits with the others, whatever it seems to cost.
   void invite() noexcept;
-  run_queue& queue() noexcept { return queue_; }
+  // Runnables that wait for it.
+  std::size_t waiting() const noexcept {
+    return queue_.size() + inbox_.size();
+  }
+  // Nothing that waits here comes to its turn soon: it has worked at one thing
+  // for long.
+  bool is_held_up() const noexcept {
+    return held_up_.load(std::memory_order_relaxed);
+  }
+  void set_held_up(bool so) noexcept {
+    held_up_.store(so, std::memory_order_relaxed);
+  }
+  // Who runs `r`, which is in no queue; null if nobody has.
+  static worker* of(const runnable& r) noexcept {
+    return static_cast<worker*>(owner(r));
+  }
+  // It is this one from here on. By a worker for itself, or by who is none.
+  void adopt(runnable& r) noexcept;
+  // The same, if that costs no more than a lock: its worker sleeps.
+  bool adopt_from_sleeper(runnable& r) noexcept;
   bool is_asleep() const noexcept { return asleep_.load(); }
   bool is_stand_in() const noexcept { return is_stand_in_; }
   // A stand-in takes work only while it is wanted.
@@ -70,15 +91,14 @@ public:
   bool has_surplus() const noexcept;
 
   // The rest is for the worker's own thread.
-  static worker* here() noexcept; // null on other threads
-  bool is_running() const noexcept { return current_ != nullptr; }
-  void beat() noexcept {
-    beats_.store(beats_.load(std::memory_order_relaxed) + 1,
-                 std::memory_order_relaxed);
+  static worker* here() noexcept { // null on other threads
+    return static_cast<worker*>(detail::here);
   }
-  bool should_yield() const noexcept;
+  bool is_running() const noexcept {
+    return current_.load(std::memory_order_relaxed) != nullptr;
+  }
   bool has_room_to_wait() const noexcept {
-    return queue_.size() > 0
+    return waiting() > 0
            && pool_.blocked.load(std::memory_order_relaxed)
                   < pool_.config.max_blocked / 8;
   }
@@ -86,7 +106,7 @@ public:
   void cancel_block() noexcept;
   template <class Suspend>
   void block(Suspend&& suspend) {
-    runnable* const mine = current_;
+    runnable* const mine = current_.load(std::memory_order_relaxed);
     const stack_mark stack = stack_;
     set_current(nullptr);
     --loops_;
@@ -111,25 +131,27 @@ private:
   void execute(runnable_ptr r) noexcept;
   void execute_on_own_fiber(runnable_ptr r, std::size_t stack);
   runnable_ptr next() noexcept;
+  bool steal() noexcept;
   bool has_work() const noexcept;
   void set_current(runnable* r) noexcept;
 
   pool& pool_;
   const bool is_stand_in_;
   std::thread thread_;
-  run_queue queue_;
+  run_list queue_; // under own_
+  spinlock inbox_lock_;
+  run_list inbox_; // from other threads; under inbox_lock_
 
   // Shared with other threads.
   std::atomic<bool> wanted_{false}, stopping_{false}, asleep_{false};
-  std::atomic<bool> notified_{false}, invited_{false};
+  std::atomic<bool> invited_{false}, held_up_{false};
   std::mutex sleep_mutex_;
   std::condition_variable sleep_;
-  std::atomic<std::uint64_t> beats_{0}, runs_{0};
+  std::atomic<std::uint64_t> runs_{0};
   std::atomic<std::size_t> fibers_{0};
   std::atomic<clockid_t> cpu_clock_{0}; // 0: its thread does not run
   std::atomic<std::uint32_t> run_ns_{0}; // of one run(), smoothed
-  spinlock current_lock_;                // guards clearing current_
-  std::atomic<runnable*> current_{nullptr};
+  std::atomic<runnable*> current_{nullptr}; // changes under own_
 
   // This thread's own.
   algorithm* algorithm_ = nullptr;
