@@ -251,12 +251,16 @@ flush(Coop, Timeout) ->
         undefined ->
             {error, noproc};
         Head ->
-            Monitor = monitor(process, Head),
-            Head ! {'$coop', flush, {self(), Monitor}},
-            Result = await_marks(Monitor, 1, deadline(Timeout)),
-            demonitor(Monitor, [flush]),
-            Result
+            %% what it waits for belongs to no trace
+            coop_token:aside(fun() -> flush_head(Head, deadline(Timeout)) end)
     end.
+
+flush_head(Head, Deadline) ->
+    Monitor = monitor(process, Head),
+    Head ! {'$coop', flush, {self(), Monitor}},
+    Result = await_marks(Monitor, 1, Deadline),
+    demonitor(Monitor, [flush]),
+    Result.
 
 %% Each node of the last tier sends a mark; each mark says how many there are.
 await_marks(Ref, Seen, Deadline) ->

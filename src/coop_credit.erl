@@ -111,7 +111,7 @@ may_take(priority, shed, _Atomics) -> true.
 %% they were.
 refuse(Key, Atomics, N) ->
     case atomics:add_get(Atomics, ?REFUSED, N) of
-        N -> gen_server:cast(?MODULE, {refused, Key});
+        N -> coop_token:aside(fun() -> gen_server:cast(?MODULE, {refused, Key}) end);
         _ -> ok
     end,
     {error, overloaded}.
@@ -152,15 +152,20 @@ kind(priority) -> priority.
 wait(Head, Lane, Env, Data, Units, Timeout) ->
     Ticket = make_ref(),
     Request = {take, Ticket, {Head, Lane}, Units, length(Data)},
-    try gen_server:call(?MODULE, Request, Timeout) of
+    case coop_token:aside(fun() -> ask(Request, Timeout) end) of
         {ok, HeadEdge, Charge} ->
             ok = deliver(Head, Lane, HeadEdge, Env, Data, Charge),
-            gen_server:cast(?MODULE, {sent, Ticket});
+            coop_token:aside(fun() -> gen_server:cast(?MODULE, {sent, Ticket}) end);
         {error, _} = Error ->
             Error
+    end.
+
+ask({take, Ticket, Key, _, _} = Request, Timeout) ->
+    try
+        gen_server:call(?MODULE, Request, Timeout)
     catch
         exit:{timeout, _} ->
-            gen_server:cast(?MODULE, {cancel, Ticket, {Head, Lane}}),
+            gen_server:cast(?MODULE, {cancel, Ticket, Key}),
             {error, timeout};
         exit:{noproc, _} ->
             {error, {not_started, erlangsp}}

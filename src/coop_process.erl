@@ -24,7 +24,7 @@
 -export([format_status/2]).
 -export_type([out/0, env/0, barrier/0]).
 
--compile({inline, [deliver/4]}).
+-compile({inline, [deliver/5]}).
 
 %% How many messages may be drained between two data: without a limit, many
 %% senders could keep a process from ever working.
@@ -33,7 +33,8 @@
 
 -define(DRAIN, 1000).
 
--type env() :: [] | #{call => {pid(), term()}, token => term()}.
+%% The token is never sent: see coop_token.
+-type env() :: [] | #{call => {pid(), term()}, token => coop_token:token()}.
 -type barrier() :: {Caller :: pid(), Ref :: term()}.
 %% What a datum or a barrier gave: for an edge, for the edges of whichever way is
 %% the least loaded by then, for a node that the task has started, for the co-op's
@@ -138,6 +139,8 @@
 enter_loop(Module, Options) ->
     #{name := Name, parent := Parent, state := State, edges := Edges} = Options,
     Late = maps:get(late, Options, none),
+    %% that of who has started the co-op
+    _ = coop_token:take(),
     P = #process{
         module = Module,
         state = State,
@@ -194,12 +197,12 @@ await(P = #process{results = Results}) ->
         false ->
             receive
                 {system, From, Request} -> system(Request, From, P);
-                Message -> loop(accept(Message, P))
+                Message -> loop(received(Message, P))
             end;
         true ->
             receive
                 {system, From, Request} -> system(Request, From, P);
-                Message -> loop(accept(Message, P))
+                Message -> loop(received(Message, P))
             after 0 -> await(P#process{results = pause(P)})
             end
     end.
@@ -209,7 +212,7 @@ drain(0, P) ->
 drain(N, P) ->
     receive
         {system, From, Request} -> system(Request, From, P);
-        Message -> drain(N - 1, accept(Message, P))
+        Message -> drain(N - 1, received(Message, P))
     after 0 -> work(P)
     end.
 
@@ -231,26 +234,55 @@ work(P = #process{urgent = Urgent, queue = Queue, queued = N}) ->
 
 %%% Messages in
 
-accept(Message, P) when element(1, Message) =:= '$coop' ->
-    accept_ours(Message, P);
-accept({'EXIT', Pid, _Reason} = Message, P) when is_pid(Pid) ->
+%% A datum keeps its token; who asks is answered under it; the rest of our talk
+%% has none.
+received(Message, P) ->
+    case coop_token:is_there() of
+        false ->
+            accept(Message, [], P);
+        true ->
+            case is_question(Message) of
+                true ->
+                    P2 = accept(Message, [], P),
+                    _ = coop_token:take(),
+                    P2;
+                false ->
+                    accept(Message, coop_token:keep([], coop_token:take()), P)
+            end
+    end.
+
+is_question({get_modules, _}) -> true;
+is_question({Pid, {Pid, _}, get_modules}) -> true;
+is_question({'$coop', {_, _}, What}) -> lists:member(What, [info, inside, head]);
+is_question(_) -> false.
+
+accept(Message, Env, P) when element(1, Message) =:= '$coop' ->
+    accept_ours(with_token(Message, Env), P);
+accept({'EXIT', Pid, _Reason} = Message, _Env, P) when is_pid(Pid) ->
     control(Message, P);
-accept({get_modules, From}, P) when is_pid(From) ->
+accept({get_modules, From}, _Env, P) when is_pid(From) ->
     From ! {modules, modules(P)},
     P;
-accept({Pid, {Pid, _Tag} = From, get_modules}, P) when is_pid(Pid) ->
+accept({Pid, {Pid, _Tag} = From, get_modules}, _Env, P) when is_pid(Pid) ->
     gen:reply(From, modules(P)),
     P;
-accept({'DOWN', Ref, process, _Pid, _Reason}, P = #process{waits = {Ref, _, _}}) ->
+accept({'DOWN', Ref, process, _Pid, _Reason}, _Env, P = #process{waits = {Ref, _, _}}) ->
     P#process{waits = none};
-accept({'DOWN', Ref, process, _Pid, _Reason} = Message, P) ->
+accept({'DOWN', Ref, process, _Pid, _Reason} = Message, Env, P) ->
     #process{module = Module, state = State} = P,
     case Module:is_ours(Ref, State) of
         true -> control(Message, P);
-        false -> accept_plain(Message, P)
+        false -> accept_plain(Message, Env, P)
     end;
-accept(Message, P) ->
-    accept_plain(Message, P).
+accept(Message, Env, P) ->
+    accept_plain(Message, Env, P).
+
+with_token({'$coop', Kind, Edge, Units, Env, Data}, #{token := Token}) when
+    Kind =:= data; Kind =:= priority; Kind =:= batch
+->
+    {'$coop', Kind, Edge, Units, coop_token:keep(Env, Token), Data};
+with_token(Message, _Env) ->
+    Message.
 
 accept_ours({'$coop', data, _Edge, Units, _Env, _Datum} = Item, P) when ?IS_UNITS(Units) ->
     admit(Item, P);
@@ -349,12 +381,12 @@ granted(Edge, Units, P = #process{edges = Edges, late = Late}) ->
 
 %% A plain message has no credit, so it is the one kind of datum that can be too
 %% many. Its size is asked for only here.
-accept_plain(Datum, P = #process{queued = N, max_queue = Max}) when N >= Max ->
+accept_plain(Datum, _Env, P = #process{queued = N, max_queue = Max}) when N >= Max ->
     lose(Datum, overloaded, P);
-accept_plain(Datum, P = #process{plain_bytes = Bytes, max_queue_bytes = Max}) ->
+accept_plain(Datum, Env, P = #process{plain_bytes = Bytes, max_queue_bytes = Max}) ->
     case Bytes + erlang:external_size(Datum) of
         TooMany when TooMany > Max, Bytes > 0 -> lose(Datum, overloaded, P);
-        Bytes2 -> admit({plain, Bytes2 - Bytes, Datum}, P#process{plain_bytes = Bytes2})
+        Bytes2 -> admit({plain, Bytes2 - Bytes, Env, Datum}, P#process{plain_bytes = Bytes2})
     end.
 
 %% Into the queue, if the overload policy has it so.
@@ -375,7 +407,7 @@ early(Plain, Mark, P) ->
 
 give_back({'$coop', data, Edge, Units, _Env, _Datum}, P = #process{edges = Edges}) ->
     P#process{edges = coop_edges:owe(Edge, Units, Edges)};
-give_back({plain, Bytes, _Datum}, P = #process{plain_bytes = All}) ->
+give_back({plain, Bytes, _Env, _Datum}, P = #process{plain_bytes = All}) ->
     P#process{plain_bytes = All - Bytes}.
 
 make_room(P = #process{queued = N, overload = Overload}) ->
@@ -406,7 +438,7 @@ drop(Item, P = #process{overloaded = Overloaded}) ->
     {Env, Datum} =
         case Item of
             {'$coop', data, _Edge, _Units, Env0, Datum0} -> {Env0, Datum0};
-            {plain, _Bytes, Datum0} -> {[], Datum0}
+            {plain, _Bytes, Env0, Datum0} -> {Env0, Datum0}
         end,
     lose(Datum, overloaded, Env, give_back(Item, P#process{overloaded = Overloaded + 1})).
 
@@ -426,8 +458,10 @@ enqueue(Item, P = #process{queue = Queue, queued = N}) ->
     P#process{queue = queue:in(Item, Queue), queued = N + 1}.
 
 %% A datum that cannot be kept. One line a second at most, however many they are.
-lose(Datum, Reason, #{call := From}, P) ->
+lose(Datum, Reason, #{call := From} = Env, P) ->
+    coop_token:resume(Env),
     gen:reply(From, {'$coop', error, Reason}),
+    _ = coop_token:leave(),
     lose(Datum, Reason, P);
 lose(Datum, Reason, _Env, P) ->
     lose(Datum, Reason, P).
@@ -524,8 +558,8 @@ take({waits, Mark, Item}, P = #process{overload = Overload}) ->
         true -> drop(Item, P2);
         false -> take(Item, P2)
     end;
-take({plain, Bytes, Datum}, P = #process{plain_bytes = All}) ->
-    datum(Datum, [], false, P#process{plain_bytes = All - Bytes});
+take({plain, Bytes, Env, Datum}, P = #process{plain_bytes = All}) ->
+    datum(Datum, Env, false, P#process{plain_bytes = All - Bytes});
 take({'$coop', barrier, Edge, Barrier} = Item, P = #process{held = Held, edges = Edges}) ->
     case Held of
         #{Edge := Behind} ->
@@ -550,12 +584,16 @@ take({'$coop', flush, Barrier}, P) ->
     %% it counted among what waits
     pass(Barrier, tell_relays(P)).
 
+%% What the task gives has the token that the task leaves: its datum's, unless it
+%% has received another.
 datum(Datum, Env, _, P = #process{module = Module, state = State, in = In, ledger = undefined}) ->
     P2 = debug({in, Datum}, P#process{in = In + 1}),
-    try Module:handle_datum(Datum, Env, State) of
-        {Outs, State2} -> emit(Outs, P2#process{state = State2})
+    coop_token:resume(Env),
+    try Module:handle_datum(Datum, coop_token:bare(Env), State) of
+        {Outs, State2} -> emit(with_tokens(Outs), P2#process{state = State2})
     catch
         exit:normal when P#process.is_late ->
+            _ = coop_token:leave(),
             end_late(P2);
         Class:Reason:Stack ->
             %% what was made before this
@@ -564,6 +602,7 @@ datum(Datum, Env, _, P = #process{module = Module, state = State, in = In, ledge
             erlang:raise(Class, Reason, Stack)
     end;
 datum(Datum, Env, IsCounted, P = #process{module = Module, state = State, in = In}) ->
+    coop_token:resume(Env),
     #process{taken = Taken} = P,
     P2 = debug({in, Datum}, P#process{
         in = In + 1,
@@ -574,11 +613,22 @@ datum(Datum, Env, IsCounted, P = #process{module = Module, state = State, in = I
                 true -> Taken
             end
     }),
-    try Module:handle_datum(Datum, Env, State) of
-        {Outs, State2} -> emit(Outs, P2#process{state = State2})
+    try Module:handle_datum(Datum, coop_token:bare(Env), State) of
+        {Outs, State2} -> emit(with_tokens(Outs), P2#process{state = State2})
     catch
-        Class:Reason:Stack -> fell(Class, Reason, Stack, P2)
+        Class:Reason:Stack ->
+            _ = coop_token:leave(),
+            fell(Class, Reason, Stack, P2)
     end.
+
+with_tokens(Outs) ->
+    case coop_token:leave() of
+        [] -> Outs;
+        Token -> lists:map(fun(Out) -> with_token_of(Token, Out) end, Outs)
+    end.
+
+with_token_of(Token, {To, Env, Value}) -> {To, coop_token:keep(Env, Token), Value};
+with_token_of(_Token, StartOrStop) -> StartOrStop.
 
 %% Barriers come in one order on every edge, since the head passes them on one
 %% after the other: when all edges have brought one, it is the same one.
@@ -599,7 +649,7 @@ pass(Barrier, P = #process{module = Module, state = State, late = Late}) ->
                     true -> none
                 end,
             P2 = P#process{state = State2, late = Late2},
-            emit(Outs ++ marks(Barrier, P2), P2)
+            emit(with_tokens(Outs) ++ marks(Barrier, P2), P2)
     catch
         exit:normal when P#process.is_late -> end_late(P)
     end.
@@ -677,8 +727,10 @@ send_outbox(P = #process{outbox = [Entry | Rest]}) ->
         P2 -> send_outbox(P2#process{outbox = Rest})
     end.
 
-send({result, #{call := From}, Value}, P) ->
+send({result, #{call := From} = Env, Value}, P) ->
+    coop_token:resume(Env),
     gen:reply(From, Value),
+    _ = coop_token:leave(),
     _ = tell_head({'$coop', replied, From}, P),
     sent(Value, From, done_if_last(P));
 send({result, Env, Value}, P) ->
@@ -714,7 +766,7 @@ send({stop, Pid}, P = #process{late = Late}) ->
 send({{late, Pid}, Env, Value}, P = #process{late = Late}) ->
     case coop_late:take(Pid, late(Late)) of
         {ok, Edge, Late2} ->
-            Pid ! {'$coop', data, Edge, 1, Env, Value},
+            coop_token:send(Pid, {'$coop', data, Edge, 1, coop_token:bare(Env), Value}, Env),
             sent(Value, Pid, P#process{late = Late2});
         full ->
             blocked;
@@ -741,7 +793,7 @@ send({Edge, Env, Value}, P = #process{edges = Edges}) ->
         {ok, workers, Edges2} ->
             send_to_worker(Edge, Env, Value, P#process{edges = Edges2});
         {ok, Pid, Edges2} ->
-            _ = deliver(Pid, {'$coop', data, Edge, 1, Env, Value}, Edge, P),
+            deliver(Pid, {'$coop', data, Edge, 1, coop_token:bare(Env), Value}, Env, Edge, P),
             sent(Value, Pid, P#process{edges = Edges2});
         full ->
             blocked;
@@ -766,7 +818,7 @@ late(Late) -> Late.
 send_to_worker(Edge, Env, Value, P = #process{late = Late}) ->
     {Edge, Workers} = coop_late:workers(Late),
     {Pid, Workers2} = coop_workers:take(Workers),
-    Pid ! {'$coop', data, Edge, 0, Env, Value},
+    coop_token:send(Pid, {'$coop', data, Edge, 0, coop_token:bare(Env), Value}, Env),
     Pid ! {'$coop', last, Edge},
     order_workers(sent(Value, Pid, P#process{late = coop_late:set_workers({Edge, Workers2}, Late)})).
 
@@ -817,7 +869,8 @@ last(Edge, P = #process{late = Late, module = Module, state = State}) when Late 
         {_Maker, Edge} ->
             P2 = used(Edge, P),
             try Module:handle_barrier(last, State) of
-                {Outs, State2} -> emit(Outs ++ end_of_late(), P2#process{state = State2})
+                {Outs, State2} ->
+                    emit(with_tokens(Outs) ++ end_of_late(), P2#process{state = State2})
             catch
                 exit:normal -> end_late(P2)
             end;
@@ -857,12 +910,15 @@ marked(Done, #process{ledger = Ledger, results = Results}) ->
     coop_results:mark(Ledger, Done, Results).
 
 %% The put and the send next to each other: see coop_ledger.
-deliver(To, Message, _Edge, #process{ledger = undefined}) ->
-    To ! Message;
-deliver(To, Message, Edge, P = #process{ledger = Ledger}) ->
+deliver(To, Message, Env, _Edge, #process{ledger = undefined}) ->
+    coop_token:send(To, Message, Env);
+deliver(To, Message, Env, Edge, P = #process{ledger = Ledger}) ->
     {Ref, Slot, Word} = coop_ledger:entry(Edge, 1, done_after(P), Ledger),
+    coop_token:resume(Env),
     atomics:put(Ref, Slot, Word),
-    To ! Message.
+    To ! Message,
+    _ = coop_token:leave(),
+    ok.
 
 %% How many data are done with once the first entry of the outbox is sent.
 done_after(#process{outbox = [_, _ | _], hand = {_, true}, taken = Taken}) -> Taken - 1;
@@ -924,11 +980,11 @@ halted(How, P = #process{parent = Switch}) ->
 drain_all(P) ->
     receive
         {system, _From, _Request} -> drain_all(P);
-        Message -> drain_all(accept(Message, P))
+        Message -> drain_all(received(Message, P))
     after 0 -> P
     end.
 
-is_datum({plain, _Bytes, _Datum}) -> true;
+is_datum({plain, _Bytes, _Env, _Datum}) -> true;
 is_datum({waits, _Mark, Item}) -> is_datum(Item);
 is_datum(Item) -> lists:member(element(2, Item), [data, priority]).
 
@@ -958,7 +1014,7 @@ end_as({Class, Reason, Stack}, _) ->
 inherit(Items, P) ->
     lists:foldl(
         fun
-            ({plain, Bytes, _} = Item, Acc = #process{plain_bytes = All}) ->
+            ({plain, Bytes, _, _} = Item, Acc = #process{plain_bytes = All}) ->
                 enqueue(Item, Acc#process{plain_bytes = All + Bytes});
             (Item, Acc) ->
                 enqueue(Item, Acc)
@@ -1015,44 +1071,50 @@ print_event(Device, Event, Name) ->
 %% them go the two requests whose answer depends on being suspended.
 system(suspend, From, P) ->
     gen:reply(From, ok),
-    loop(P#process{status = suspended});
+    go_on(P#process{status = suspended});
 system(resume, From, P) ->
     gen:reply(From, ok),
-    loop(P#process{status = running});
+    go_on(P#process{status = running});
 system({change_code, Changed, OldVsn, Extra}, From, P = #process{status = suspended}) when
     Changed =/= P#process.module, P#process.head =:= self()
 ->
     #process{module = Module} = P,
     ok = Module:body_change(From, Changed, OldVsn, Extra),
-    loop(P);
+    go_on(P);
 system({change_code, Module, OldVsn, Extra}, From, P = #process{status = suspended}) ->
     try system_code_change(P, Module, OldVsn, Extra) of
         {ok, P2} ->
             gen:reply(From, ok),
-            loop(P2);
+            go_on(P2);
         Error ->
             gen:reply(From, {error, Error}),
-            loop(P)
+            go_on(P)
     catch
         _:Reason ->
             gen:reply(From, {error, {'EXIT', Reason}}),
-            loop(P)
+            go_on(P)
     end;
 system(get_status, From, P = #process{module = Module, status = Status}) ->
     #process{parent = Parent, debug = Debug} = P,
     Dictionary = get(),
     Misc = format_status(normal, [Dictionary, Status, Parent, Debug, P]),
     gen:reply(From, {status, self(), {module, Module}, [Dictionary, Status, Parent, Debug, Misc]}),
-    loop(P);
+    go_on(P);
 system(Request, From, P = #process{parent = Parent, debug = Debug}) ->
     sys:handle_system_msg(Request, From, Parent, ?MODULE, Debug, P).
 
+%% It has been answered under its token.
+go_on(P) ->
+    _ = coop_token:take(),
+    loop(P).
+
 -spec system_continue(pid(), [sys:dbg_opt()], #process{}) -> no_return().
 system_continue(_Parent, Debug, P) ->
-    loop(P#process{debug = Debug}).
+    go_on(P#process{debug = Debug}).
 
 -spec system_terminate(term(), pid(), [sys:dbg_opt()], #process{}) -> no_return().
 system_terminate(normal, _Parent, Debug, P) when P#process.is_late ->
+    _ = coop_token:take(),
     loop(end_late(P#process{debug = Debug, status = running}));
 system_terminate(Reason, _Parent, Debug, P) ->
     terminate(Reason, P#process{debug = Debug}).

@@ -36,9 +36,9 @@
     tag :: tag(),
     batch :: batch(),
     sink = none :: sink(),
-    %% newest first, each with how many data are done with once it has gone; where
-    %% they go is known
-    ready = [] :: [{Done :: non_neg_integer(), term()}],
+    %% newest first, each with how many data are done with once it has gone, and its
+    %% token; where they go is known
+    ready = [] :: [{Done :: non_neg_integer(), coop_process:env(), term()}],
     size = 0 :: non_neg_integer(),
     to :: undefined | to(),
     %% of those that are ready, what the head has been told of
@@ -64,23 +64,26 @@ mark(Ledger, Done, R) ->
 
 %% So many results in one message. The put and the send next to each other: see
 %% coop_ledger.
-send(To, Message, _N, #results{ledger = undefined}) ->
-    To ! Message;
-send(To, Message, N, #results{ledger = Ledger, done = Done}) ->
+send(To, Message, Env, _N, #results{ledger = undefined}) ->
+    coop_token:send(To, Message, Env);
+send(To, Message, Env, N, #results{ledger = Ledger, done = Done}) ->
     {Ref, Slot, Word} = coop_ledger:entry(0, N, Done, Ledger),
+    coop_token:resume(Env),
     atomics:put(Ref, Slot, Word),
-    To ! Message.
+    To ! Message,
+    _ = coop_token:leave(),
+    ok.
 
 %% @doc One result, its credit taken; `lost' if the co-op that it is for is gone.
 -spec put(coop_process:env(), term(), coop_edges:edges(), results()) ->
     {To :: none | to(), coop_edges:edges(), results()} | {blocked, results()} | lost.
 put(_Env, _Value, Edges, R = #results{sink = none}) ->
     {none, Edges, R};
-put(_Env, Value, Edges, R = #results{sink = {send, To}}) ->
-    {To, Edges, out(To, Value, R)};
-put(_Env, Value, Edges, R = #results{sink = {demand, To}, size = Size}) ->
+put(Env, Value, Edges, R = #results{sink = {send, To}}) ->
+    {To, Edges, out(To, Env, Value, R)};
+put(Env, Value, Edges, R = #results{sink = {demand, To}, size = Size}) ->
     case Size < most(R) of
-        true -> {To, Edges, announce(most(R), add(To, Value, R))};
+        true -> {To, Edges, announce(most(R), add(To, Env, Value, R))};
         false -> {blocked, R}
     end;
 put(Env, Value, Edges, R = #results{sink = Sink}) ->
@@ -90,12 +93,13 @@ put(Env, Value, Edges, R = #results{sink = Sink}) ->
         {none, _} ->
             lost;
         {{ok, Head, Edges2}, {edge, HeadEdge}} when R#results.batch =:= none ->
-            send(Head, {'$coop', data, HeadEdge, 1, Env, tagged(Value, R)}, 1, R),
+            Bare = coop_token:bare(Env),
+            send(Head, {'$coop', data, HeadEdge, 1, Bare, tagged(Value, R)}, Env, 1, R),
             {Head, Edges2, R};
         {{ok, Head, Edges2}, {edge, _HeadEdge}} ->
-            {Head, Edges2, out(Head, Value, R)};
+            {Head, Edges2, out(Head, Env, Value, R)};
         {{ok, Meter, Edges2}, {metered, To, Half}} ->
-            R2 = out(To, Value, R),
+            R2 = out(To, Env, Value, R),
             coop_edges:credit(0, Edges2) rem Half =:= 0 andalso
                 coop_receiver:ask(To, Meter, Half, max(1, Half div most(R))),
             {To, Edges2, R2}
@@ -104,30 +108,37 @@ put(Env, Value, Edges, R = #results{sink = Sink}) ->
 most(#results{batch = none}) -> 1;
 most(#results{batch = N}) -> N.
 
-out(To, Value, R = #results{batch = none}) ->
-    send(To, tagged(Value, R), 1, R),
+out(To, Env, Value, R = #results{batch = none}) ->
+    send(To, tagged(Value, R), Env, 1, R),
     R;
-out(To, Value, R = #results{batch = N}) ->
-    case add(To, Value, R) of
+%% A message has but one token.
+out(To, Env, Value, R = #results{batch = N, ready = Ready}) ->
+    R2 =
+        case {Ready, coop_token:only(Env)} of
+            {[{_, Token, _} | _], Other} when Token =/= Other -> send_ready(R);
+            _ -> R
+        end,
+    case add(To, Env, Value, R2) of
         #results{size = N} = Full -> send_ready(Full);
         More -> More
     end.
 
-add(To, Value, R = #results{ready = Ready, size = Size, done = Done}) ->
-    R#results{ready = [{Done, Value} | Ready], size = Size + 1, to = To}.
+add(To, Env, Value, R = #results{ready = Ready, size = Size, done = Done}) ->
+    Result = {Done, coop_token:only(Env), Value},
+    R#results{ready = [Result | Ready], size = Size + 1, to = To}.
 
 send_ready(R = #results{size = 0}) ->
     R;
-send_ready(R = #results{ready = Ready, size = Size, to = To, sink = Sink}) ->
+send_ready(R = #results{ready = [{_, Env, _} | _] = Ready, size = Size, to = To, sink = Sink}) ->
     Message = batch(Ready, R),
     case Sink of
-        {edge, HeadEdge} -> send(To, {'$coop', data, HeadEdge, Size, [], Message}, Size, R);
-        _ -> send(To, Message, Size, R)
+        {edge, HeadEdge} -> send(To, {'$coop', data, HeadEdge, Size, [], Message}, Env, Size, R);
+        _ -> send(To, Message, Env, Size, R)
     end,
     R#results{ready = [], size = 0}.
 
 batch(Ready, R = #results{head = Head}) ->
-    tagged({coop_batch, Head, lists:reverse([Value || {_Done, Value} <- Ready])}, R).
+    tagged({coop_batch, Head, lists:reverse([Value || {_Done, _Env, Value} <- Ready])}, R).
 
 %% @doc The demand for so many of those that were announced.
 -spec grant(non_neg_integer(), results()) -> results().
@@ -143,13 +154,13 @@ grant(_N, R) ->
 %% With the last that is ready all data are done with that gave none.
 send_demanded(_To, [], _IsAll, _R) ->
     ok;
-send_demanded(To, [{Done, Value} | Older], IsAll, R = #results{batch = none}) ->
+send_demanded(To, [{Done, Env, Value} | Older], IsAll, R = #results{batch = none}) ->
     send_demanded(To, Older, false, R),
-    send(To, tagged(Value, R), 1, with_done(Done, IsAll, R)),
-    ok;
-send_demanded(To, [{Done, _} | _] = Go, IsAll, R) ->
-    send(To, batch(Go, R), length(Go), with_done(Done, IsAll, R)),
-    ok.
+    send(To, tagged(Value, R), Env, 1, with_done(Done, IsAll, R));
+send_demanded(To, [{Done, Env, _} | _] = Go, IsAll, R) ->
+    {Last, Older} = lists:splitwith(fun({_, Each, _}) -> Each =:= Env end, Go),
+    send_demanded(To, Older, false, R),
+    send(To, batch(Last, R), Env, length(Last), with_done(Done, IsAll, R)).
 
 with_done(_Done, true, R) -> R;
 with_done(Done, false, R) -> R#results{done = Done}.
@@ -180,7 +191,7 @@ is_empty(#results{size = Size}) -> Size =:= 0.
 %% @doc Those that are ready, and what is without them.
 -spec left(results()) -> {[term()], results()}.
 left(R = #results{ready = Ready}) ->
-    {lists:reverse([Value || {_Done, Value} <- Ready]), R#results{
+    {lists:reverse([Value || {_Done, _Env, Value} <- Ready]), R#results{
         ready = [], size = 0, announced = 0
     }}.
 

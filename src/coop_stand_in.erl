@@ -31,8 +31,10 @@
     edge :: coop_edges:edge() | undefined,
     window = 0 :: non_neg_integer(),
     credit = 0 :: non_neg_integer(),
-    %% {datum, Cost, Datum}, or what goes on as it is
-    queue = queue:new() :: queue:queue({datum, pos_integer(), term()} | {as_is, term()}),
+    %% {datum, Cost, Datum}, or what goes on as it is; with its token
+    queue = queue:new() :: queue:queue(
+        {{datum, pos_integer(), term()} | {as_is, term()}, coop_process:env()}
+    ),
     data = 0 :: non_neg_integer(),
     bytes = 0 :: non_neg_integer(),
     max_queue :: pos_integer(),
@@ -134,14 +136,15 @@ handle({'$coop', {Pid, _Tag} = From, stand_in}, S) when is_pid(Pid) ->
     gen:reply(From, describe(S)),
     S;
 handle(Message, S = #stand_in{head = Head}) ->
+    Env = coop_token:keep([], coop_token:take()),
     case kind(Message) of
         control ->
-            Head ! Message,
+            coop_token:send(Head, Message, Env),
             S;
         in_order ->
-            in_order(Message, S);
+            in_order(Message, Env, S);
         datum ->
-            datum(Message, S)
+            datum(Message, Env, S)
     end.
 
 %% As a head tells them apart.
@@ -156,25 +159,27 @@ kind({Pid, {Pid, _Tag}, get_modules}) when is_pid(Pid) -> control;
 kind(_Message) -> datum.
 
 %% It has credit of its sender's, which bounds how much of it can wait here.
-in_order(Message, S = #stand_in{queue = Queue, head = Head}) ->
+in_order(Message, Env, S = #stand_in{queue = Queue, head = Head}) ->
     case queue:is_empty(Queue) of
         true ->
-            Head ! Message,
+            coop_token:send(Head, Message, Env),
             S;
         false ->
-            S#stand_in{queue = queue:in({as_is, Message}, Queue)}
+            S#stand_in{queue = queue:in({{as_is, Message}, Env}, Queue)}
     end.
 
 %% Nothing but these limits bounds what comes by `!'.
-datum(Datum, S = #stand_in{data = N, max_queue = Max}) when N >= Max ->
+datum(Datum, _Env, S = #stand_in{data = N, max_queue = Max}) when N >= Max ->
     lose(Datum, overloaded, S);
-datum(Datum, S = #stand_in{bytes = Bytes, max_queue_bytes = Max, queue = Queue, data = N}) ->
+datum(Datum, Env, S = #stand_in{bytes = Bytes, max_queue_bytes = Max, queue = Queue, data = N}) ->
     case coop_credit:cost(Datum) of
         {ok, Cost} when Bytes > 0, Bytes + Cost > Max ->
             lose(Datum, overloaded, S);
         {ok, Cost} ->
             send_queue(S#stand_in{
-                queue = queue:in({datum, Cost, Datum}, Queue), data = N + 1, bytes = Bytes + Cost
+                queue = queue:in({{datum, Cost, Datum}, Env}, Queue),
+                data = N + 1,
+                bytes = Bytes + Cost
             });
         {error, Reason} ->
             lose(Datum, Reason, S)
@@ -185,13 +190,13 @@ send_queue(S = #stand_in{edge = undefined}) ->
     S;
 send_queue(S = #stand_in{queue = Queue, head = Head, edge = Edge, credit = Credit}) ->
     case queue:peek(Queue) of
-        {value, {as_is, Message}} ->
-            Head ! Message,
+        {value, {{as_is, Message}, Env}} ->
+            coop_token:send(Head, Message, Env),
             send_queue(S#stand_in{queue = queue:drop(Queue)});
-        {value, {datum, Cost, Datum}} ->
+        {value, {{datum, Cost, Datum}, Env}} ->
             case min(Cost, coop_credit:most(S#stand_in.window)) of
                 Charge when Charge =< Credit ->
-                    Head ! {'$coop', data, Edge, Charge, [], Datum},
+                    coop_token:send(Head, {'$coop', data, Edge, Charge, [], Datum}, Env),
                     #stand_in{data = N, bytes = Bytes} = S,
                     send_queue(S#stand_in{
                         queue = queue:drop(Queue),

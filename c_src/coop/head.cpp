@@ -386,6 +386,7 @@ void head::handle_data(node::message_ptr m) {
 void head::drop(node::message_ptr m) {
   static const atom overloaded("overloaded");
   ++overloaded_;
+  const token_scope under(*this, m->env);
   lose(m->value.to_term(), overloaded, m->env);
 }
 

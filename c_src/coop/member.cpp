@@ -216,17 +216,18 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
 std::optional<std::pair<message_ptr, lane>>
 member::accept_batch(const std::vector<term>& data, std::uint32_t edge,
                      std::uint32_t units, const node::envelope_ptr& env) {
-  for (std::size_t i = 0; i < data.size(); ++i) {
+  message_ptr first;
+  for (std::size_t i = data.size(); i-- > 0;) {
     auto m = make(what::data, data[i]);
     m->edge = edge;
     m->env = env;
-    if (i + 1 == data.size()) {
-      m->units = units;
-      return std::pair(std::move(m), lane::data);
-    }
-    push(std::move(m), lane::data);
+    m->units = std::exchange(units, 0);
+    m->next = first.release();
+    first = std::move(m);
   }
-  return std::nullopt;
+  if (!first)
+    return std::nullopt;
+  return std::pair(std::move(first), lane::data);
 }
 
 void member::wire(std::unique_ptr<wiring> w) {
@@ -493,10 +494,10 @@ inline void member::take_datum(message_ptr m) {
   if (keeps_lane())
     return take_kept_datum(std::move(m));
   if (m->env)
-    env_ = std::move(m->env);
+    take_envelope(*m);
   broke_off_ = !take(m->value);
-  if (env_)
-    env_.reset();
+  if (env())
+    let_go_of_envelope();
 }
 
 void member::handle_data(message_ptr m) {
@@ -531,13 +532,15 @@ void member::handle_data(message_ptr m) {
 // The task works at a datum of its own, so that this one is there still if it
 // does not come to the end.
 void member::take_kept_datum(message_ptr m) {
-  env_ = m->env;
+  if (m->env)
+    take_envelope(*m);
   hand_ = std::move(m);
   datum d = hand_->value.share();
   if (!take(d))
     return;
   hand_.reset();
-  env_.reset();
+  if (env())
+    let_go_of_envelope();
 }
 
 // Edges that the barrier has come on wait for the others; then it goes on, and
@@ -618,8 +621,8 @@ inline message_ptr member::on_edge(const out_edge& e, datum&& d) {
   message_ptr m(new message(what::data, std::move(d)));
   m->edge = e.number;
   m->units = 1;
-  if (env_) [[unlikely]]
-    m->env = env_;
+  if (env()) [[unlikely]]
+    m->env = envelope_for(*m, e.to);
   return m;
 }
 
@@ -716,17 +719,35 @@ void member::send_otherwise(out_edge& e, datum&& d) {
   if (e.here != nullptr)
     e.here->push(on_edge(e, std::move(d)), lane::data);
   else
-    home().send_message(pid(), e.to, own::data(e.number, 1, env_, d.to_term()));
+    send(e.to, own::data(e.number, 1, env(), d.to_term()));
+}
+
+// Of what goes along with a datum to a process of this home.
+node::envelope_ptr member::envelope_for(const message& m, const esp::pid& to) {
+  if (!is_traced())
+    return env();
+  auto* const e = new node::envelope;
+  const node::envelope_ptr held(e);
+  e->call = env()->call;
+  e->token = seq_send(to, as_sent(m));
+  return held;
+}
+
+term member::as_sent(const message& m) const {
+  if (m.edge == node::no_edge)
+    return special_process::as_sent(m);
+  return own::data(m.edge, m.units, m.env ? m.env : env(), m.value.to_term(),
+                   m.urgent);
 }
 
 void member::deliver_result(datum&& d) {
-  if (env_ && env_->call) {
+  if (env() && env()->call) {
     const engine_call call(*this);
     if (!call.is_heard())
       check_exit();
-    home().reply(pid(), *env_->call, d.to_term());
+    home().reply(pid(), *env()->call, d.to_term());
     if (keeps_lane())
-      home().send_message(pid(), wiring_.of->head, own::replied(*env_->call));
+      home().send_message(pid(), wiring_.of->head, own::replied(*env()->call));
   } else if (receiver_)
     receiver_->deliver(std::move(d));
 }
@@ -809,7 +830,8 @@ void member::ended(const term& reason) {
     if (keeps_lane())
       bury(reason);
   }
-  env_.reset();
+  if (env())
+    let_go_of_envelope();
   // Marks of a flush are no data.
   take_over_arrivals();
   while (take_out([](const message& m) { return m.kind != what::data; })) {

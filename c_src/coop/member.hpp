@@ -121,7 +121,6 @@ protected:
   virtual void founded(founding&& f) { (void)f; }
   virtual void rewired(const restart& r) { (void)r; }
 
-  const node::envelope_ptr& env() const noexcept { return env_; }
   std::uint64_t window() const noexcept { return wiring_.of->window; }
   term describe(std::vector<std::pair<term, term>> more);
   virtual std::vector<std::pair<term, term>> more_info() { return {}; }
@@ -161,6 +160,7 @@ protected:
     return looks_for_credit();
   }
   void received(const node::message& m) override { leaves_queue(m); }
+  term as_sent(const node::message& m) const override;
   void run_ended() noexcept override;
   void ended(const term& reason) override;
   void fired_with(const term& reason) override;
@@ -232,6 +232,7 @@ private:
   void emit_chosen(datum&& d);
   void give_way();
   void deliver_result(datum&& d);
+  node::envelope_ptr envelope_for(const node::message& m, const esp::pid& to);
   void debug_result(const term& result, const term& to) {
     if (is_debugged())
       debug_out(result, to);
@@ -243,7 +244,6 @@ private:
   std::atomic<std::size_t> plain_bytes_{0}; // waiting, that have no credit
   wires wiring_;
   std::unique_ptr<receiver> receiver_; // null: none, or not of the last tier
-  node::envelope_ptr env_;
   node::message_ptr hand_; // being worked at, if the lane is kept
   std::unique_ptr<late_part> late_;
   // The edge whose credit alone says whether a datum may be taken, if so.

@@ -193,7 +193,7 @@ void member::emit_to(const esp::pid& to, datum&& d) {
   if (n && !n->is_stopping && !n->edge.has_credit())
     wait_for_credit(n->edge);
   if (!n || n->is_stopping || n->is_gone)
-    return lose(d.to_term(), noproc, env_);
+    return lose(d.to_term(), noproc, env());
   ++out_;
   send_on(n->edge, std::move(d));
 }
@@ -252,11 +252,12 @@ void member::send_to_worker(out_edge& e, datum&& d) {
   if (const auto here = home().find(to)) {
     auto m = std::make_unique<message>(what::data, std::move(d));
     m->edge = e.number;
-    m->env = env_;
+    if (env())
+      m->env = envelope_for(*m, to);
     here->push(std::move(m), lane::data);
     here->push(last_on(e.number), lane::data);
   } else {
-    home().send_message(pid(), to, own::data(e.number, 0, env_, d.to_term()));
+    send(to, own::data(e.number, 0, env(), d.to_term()));
     home().send_message(pid(), to, own::last(e.number));
   }
   order_workers();

@@ -11,23 +11,19 @@ term number(std::uint64_t n) {
 }
 
 term write_envelope(const node::envelope_ptr& env) {
-  if (!env)
+  static const atom call("call");
+  if (!env || !env->call)
     return {};
-  std::vector<std::pair<term, term>> pairs;
-  if (env->call)
-    pairs.emplace_back(atom("call"), *env->call);
-  if (env->token)
-    pairs.emplace_back(atom("token"), *env->token);
-  return term::map(pairs);
+  return term::map({{call, *env->call}});
 }
 
 } // namespace
 
 term data(std::uint32_t edge, std::uint64_t units,
-          const node::envelope_ptr& env, const term& datum) {
-  static const atom data_("data");
-  return term::tuple(
-      {tag, data_, number(edge), number(units), write_envelope(env), datum});
+          const node::envelope_ptr& env, const term& datum, bool is_urgent) {
+  static const atom data_("data"), priority("priority");
+  return term::tuple({tag, is_urgent ? priority : data_, number(edge),
+                      number(units), write_envelope(env), datum});
 }
 
 term barrier(std::uint32_t edge, const term& caller) {
@@ -137,13 +133,12 @@ term restarted(const term& reference, const term& reason) {
 }
 
 node::envelope_ptr read_envelope(const term& t) {
-  if (t.kind() != kind::map)
+  auto call = t.kind() == kind::map ? t.get("call") : std::nullopt;
+  if (!call)
     return nullptr;
   auto* const e = new node::envelope;
-  const node::envelope_ptr held(e);
-  e->call = t.get("call");
-  e->token = t.get("token");
-  return held;
+  e->call = std::move(call);
+  return e;
 }
 
 } // namespace esp::coop::own

@@ -12,7 +12,8 @@
 namespace esp::coop::own {
 
 term data(std::uint32_t edge, std::uint64_t units,
-          const node::envelope_ptr& env, const term& datum);
+          const node::envelope_ptr& env, const term& datum,
+          bool is_urgent = false);
 term barrier(std::uint32_t edge, const term& caller);
 term credit(std::uint32_t edge, std::uint64_t units);
 term attach(const pid& who, std::uint32_t edge);
@@ -41,7 +42,7 @@ term inside(const pid& kill_switch, std::uint64_t n);
 // To who waits for a flush.
 term restarted(const term& reference, const term& reason);
 
-// [] or a map with call and token; null for the former.
+// [] or a map with call; null for the former. Tokens travel otherwise.
 node::envelope_ptr read_envelope(const term& t);
 
 } // namespace esp::coop::own

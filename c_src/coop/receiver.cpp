@@ -97,7 +97,7 @@ std::size_t receiver::keep(term result) {
   if (std::exchange(datum_, node_.in_) != node_.in_)
     of_datum_ = 0;
   ++of_datum_;
-  ready_.push_back(std::move(result));
+  ready_.push_back({std::move(result), node_.present_token()});
   return ready_.size();
 }
 
@@ -121,7 +121,9 @@ void receiver::close() {
 }
 
 std::vector<term> receiver::left_behind(bool has_datum) {
-  auto all = std::exchange(ready_, {});
+  std::vector<term> all;
+  for (auto& r : std::exchange(ready_, {}))
+    all.push_back(std::move(r.value));
   if (has_datum && datum_ == node_.in_)
     all.resize(all.size() - std::min(all.size(), of_datum_));
   return all;
@@ -159,13 +161,24 @@ void receiver::send_ready(std::size_t most) {
   if (most == 0)
     return;
   const auto end = ready_.begin() + static_cast<std::ptrdiff_t>(most);
-  const std::vector<term> now(ready_.begin(), end);
+  const std::vector<result_of> now(ready_.begin(), end);
   ready_.erase(ready_.begin(), end);
-  if (of_->batch > 0)
-    return send(tagged(term::tuple({coop_batch, of_->head, term::list(now)})),
-                now.size());
-  for (const term& one : now)
-    send(tagged(one), 1);
+  for (auto i = now.begin(); i != now.end();) {
+    const member::token_scope under(node_, i->under);
+    if (of_->batch == 0) {
+      send(tagged(i++->value), 1);
+      continue;
+    }
+    // A message has but one token.
+    const auto of_another = std::find_if(i, now.end(), [&](const auto& r) {
+      return !node::are_alike(r.under, i->under);
+    });
+    std::vector<term> batch;
+    for (; i != of_another; ++i)
+      batch.push_back(i->value);
+    send(tagged(term::tuple({coop_batch, of_->head, term::list(batch)})),
+         batch.size());
+  }
 }
 
 void receiver::send(const term& message, std::size_t results) {
@@ -176,13 +189,11 @@ void receiver::send(const term& message, std::size_t results) {
     edge_.sent += results;
   node_.debug_result(message, is_pid() ? term(to().to) : term(to().name));
   if (state_ == state::coop)
-    return node_.home().send_message(
-        node_.pid(), to().to,
-        own::data(edge_.number, results, nullptr, message));
-  if (is_pid())
-    node_.home().send_message(node_.pid(), to().to, message);
+    node_.send(to().to, own::data(edge_.number, results, nullptr, message));
+  else if (is_pid())
+    node_.send(to().to, message);
   else
-    node_.home().send_message(node_.pid(), to().name, to().node, message);
+    node_.send(to().name, to().node, message);
 }
 
 // Half a window more, once the receiver's queue is no longer than that.

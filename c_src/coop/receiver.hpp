@@ -76,7 +76,12 @@ private:
   const std::uint64_t half_; // of the window; what is asked for at a time
   state state_;
   out_edge edge_;
-  std::vector<term> ready_;   // in a batch, or not yet asked for
+  // Each with the token that it was made under, if there was one.
+  struct result_of {
+    term value;
+    node::envelope_ptr under;
+  };
+  std::vector<result_of> ready_; // in a batch, or not yet asked for
   std::size_t announced_ = 0; // of those, what the head knows of
   std::size_t of_datum_ = 0;  // ... and what is of one datum, which was the
   std::uint64_t datum_ = 0;   // member's so many-th

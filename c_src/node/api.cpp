@@ -66,9 +66,9 @@ target target_of(const destination& d, const node::node& home) {
 
 void send_to(process& me, const target& t, const term& message) {
   if (const auto* p = std::get_if<pid>(&t.to))
-    me.home().send_message(me.pid(), *p, message);
+    me.send(*p, message);
   else
-    me.home().send_message(me.pid(), std::get<atom>(t.to), t.at, message);
+    me.send(std::get<atom>(t.to), t.at, message);
 }
 
 // Waits while too much waits for the socket. One that is ending does not.
@@ -311,6 +311,18 @@ result<term> rpc(atom at, std::string_view module, std::string_view function,
 
 namespace {
 
+// As a message, which is what erts shows of a spawn.
+void hand_token_on(process& me, process& child) {
+  static const term function =
+      term::tuple({atom("esp"), atom("spawn"), term::integer(1)});
+  static const atom request("spawn_request"), reply("spawn_reply");
+  const term asked =
+      term::tuple({request, me.home().make_ref(), me.pid(), me.leader(),
+                   function, term(), reply, term()});
+  if (const auto token = me.seq_send(child.pid(), asked))
+    child.inherit_token(*token, asked);
+}
+
 boost::intrusive_ptr<node::spawned_process>
 make_child(process& me, std::function<void()> body) {
   auto child = me.home().spawn<node::spawned_process>(std::move(body));
@@ -323,6 +335,8 @@ make_child(process& me, std::function<void()> body) {
       term::tuple({atom("esp"), atom("spawn"), term::integer(1)});
   child->set_origin(initial, std::move(ancestors));
   child->hold(me.code()); // which `body` is of
+  if (me.is_traced())
+    hand_token_on(me, *child);
   return child;
 }
 
@@ -384,6 +398,10 @@ bool register_name(atom name) {
 std::optional<pid> whereis(atom name) {
   const auto p = alive().home().whereis(name);
   return p ? std::optional(p->pid()) : std::nullopt;
+}
+
+bool seq_trace_print(const term& info) {
+  return alive().seq_print(info);
 }
 
 void log(esp::level level, std::string_view text) {

@@ -5,6 +5,8 @@
 #include "esp/datum.hpp"
 #include "esp/term.hpp"
 
+#include "node/seq_trace.hpp"
+
 #include <boost/intrusive_ptr.hpp>
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
 
@@ -15,14 +17,19 @@
 
 namespace esp::node {
 
-// What travels with a datum besides its value; the same in every home
-// (doc/messages.md). Most data have none. Immutable once shared.
+// What travels with a datum besides its value. Most data have none. Immutable
+// once shared.
 struct envelope
     : boost::intrusive_ref_counter<envelope, boost::thread_safe_counter> {
-  std::optional<term> call;  // From of a coop:call/3: {Pid, Tag}
-  std::optional<term> token; // seq_trace
+  std::optional<term> call; // From of a coop:call/3: {Pid, Tag}
+  std::optional<seq_token> token;
 };
 using envelope_ptr = boost::intrusive_ptr<const envelope>;
+
+// Whether their tokens are the same one.
+inline bool are_alike(const envelope_ptr& a, const envelope_ptr& b) {
+  return (a ? a->token : std::nullopt) == (b ? b->token : std::nullopt);
+}
 
 enum class what : std::uint8_t {
   data,    // for the task

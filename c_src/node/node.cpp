@@ -311,23 +311,24 @@ void node::send(const dist::control& c) {
     p->send(c);
 }
 
-void node::send_message(const pid& from, const pid& to, const term& m) {
+void node::send_message(const pid& from, const pid& to, const term& m,
+                        const std::optional<seq_token>& token) {
   if (to.node == name_) {
     if (const auto p = find(to))
-      p->deliver(m, from);
+      p->deliver(m, from, token);
     return;
   }
-  send(dist::send{from, to, m, std::nullopt});
+  send(dist::send{from, to, m, on_wire(token)});
 }
 
-void node::send_message(const pid& from, atom to, atom at_node,
-                        const term& m) {
+void node::send_message(const pid& from, atom to, atom at_node, const term& m,
+                        const std::optional<seq_token>& token) {
   if (at_node == name_ || at_node == atom()) {
     if (const auto p = whereis(to))
-      p->deliver(m, from);
+      p->deliver(m, from, token);
     return;
   }
-  peers_->send(at_node, dist::reg_send{from, to, m, std::nullopt});
+  peers_->send(at_node, dist::reg_send{from, to, m, on_wire(token)});
 }
 
 void node::reply(const pid& from, const term& to, const term& answer) {
@@ -338,18 +339,21 @@ void node::reply(const pid& from, const term& to, const term& answer) {
   if (!caller)
     return;
   const term m = term::tuple({parts[1], answer});
-  if (caller->node == name_) {
-    if (const auto alias = alias_of(parts[1]))
-      return send(dist::send{from, *alias, m, std::nullopt});
-    return send_message(from, *caller, m);
-  }
-  const auto p = peers_->find(caller->node);
-  if (!p)
+  const auto p = caller->node == name_ ? nullptr : peers_->find(caller->node);
+  if (caller->node != name_ && !p)
     return;
+  dist::send s{from, *caller, m, std::nullopt};
   if (const auto alias = alias_of(parts[1]))
-    p->send(dist::send{from, *alias, m, std::nullopt});
+    s.to = *alias;
+  process* const me = process::current();
+  if (me != nullptr && me->is_traced() && me->pid() == from)
+    s.token = on_wire(me->seq_send(std::visit([](const auto& to_) {
+                                     return term(to_);
+                                   }, s.to), m));
+  if (p)
+    p->send(s);
   else
-    p->send(dist::send{from, *caller, m, std::nullopt});
+    deliver(s);
 }
 
 void node::send_monitor(const pid& from, const pid_or_name& to, atom at_node,
@@ -378,6 +382,13 @@ void node::send_spawn_request(atom at_node, const dist::spawn_request& r) {
 }
 
 // ---- Arriving --------------------------------------------------------------
+
+std::optional<seq_token> node::token_of(const dist::trace_token& t) const {
+  auto token = t ? seq_token::read(*t) : std::nullopt;
+  if (token)
+    token->resets = seq_trace_.resets();
+  return token;
+}
 
 void node::deliver(const dist::control& c) {
   const auto at = [this](const pid_or_name& to) {
@@ -424,13 +435,17 @@ void node::deliver(const dist::control& c) {
             const process_ptr p = alias != nullptr
                                       ? with_alias(*alias)
                                       : find(std::get<pid>(s.to));
-            if (p
-                && (alias == nullptr || !p->receive_answer(*alias, s.message)))
-              p->deliver(s.message, s.from);
+            if (p == nullptr)
+              return;
+            const auto token = token_of(s.token);
+            if (alias == nullptr
+                || !p->receive_answer(*alias,
+                                      process::answer_of(s.message, token)))
+              p->deliver(s.message, s.from, token);
           },
           [&](const dist::reg_send& s) {
             if (const auto p = whereis(s.to))
-              p->deliver(s.message, s.from);
+              p->deliver(s.message, s.from, token_of(s.token));
           },
           [&](const dist::group_leader& s) {
             if (const auto p = find(s.to))
@@ -471,8 +486,11 @@ void node::deliver(const dist::control& c) {
             if (monitored)
               p->receive_monitor(s.from, p->pid(), s.ref);
             p->receive_leader(s.leader);
-            send(dist::spawn_reply{s.ref, s.from, linked, monitored, p->pid(),
-                                   std::nullopt});
+            dist::spawn_reply reply{s.ref,     s.from,   linked,
+                                    monitored, p->pid(), std::nullopt};
+            if (const auto token = token_of(s.token))
+              reply.token = on_wire(p->spawned_under(*token, s));
+            send(reply);
             p->kick();
           },
           [&](const dist::spawn_reply& s) {
@@ -481,7 +499,10 @@ void node::deliver(const dist::control& c) {
                                         s.result);
             // Whoever asked and has given up wants to hear no more of it.
             if (const auto p = find(s.to))
-              p->receive_answer(s.ref, term::tuple({tag, s.ref, who}));
+              p->receive_answer(
+                  s.ref, std::make_unique<message>(
+                             what::down,
+                             datum::of(term::tuple({tag, s.ref, who}))));
           },
       },
       c);
@@ -557,6 +578,7 @@ void node::on_unreachable(atom node_name, const std::string& why) {
 void node::lost(atom node_name) {
   for (const auto& p : table_.all())
     p->receive_node_down(node_name);
+  seq_trace_.lost(node_name);
   const std::lock_guard guard(mutex_);
   if (first_peer_ == node_name)
     first_peer_ = atom();

@@ -109,9 +109,13 @@ public:
   // One signal to wherever its target is; order kept between two processes.
   // Exits, acknowledgements and replies do not dial a node that has gone.
   void send(const dist::control& c);
-  void send_message(const pid& from, const pid& to, const term& m);
-  void send_message(const pid& from, atom to, atom at_node, const term& m);
-  // To From of a gen call, {Pid, Tag}: by alias if the tag holds one.
+  // A process's own messages are process::send().
+  void send_message(const pid& from, const pid& to, const term& m,
+                    const std::optional<seq_token>& token = std::nullopt);
+  void send_message(const pid& from, atom to, atom at_node, const term& m,
+                    const std::optional<seq_token>& token = std::nullopt);
+  // To From of a gen call, {Pid, Tag}: by alias if the tag holds one. Takes
+  // along the token of the process that calls this, if that is `from`.
   void reply(const pid& from, const term& to, const term& answer);
   void send_monitor(const pid& from, const dist::pid_or_name& to, atom at_node,
                     const ref& r);
@@ -146,6 +150,7 @@ public:
   // of ours that nobody answers if no node is connected.
   pid default_leader() const;
   void set_default_leader(const pid& leader);
+  seq_tracer& seq_trace() noexcept { return seq_trace_; }
 
   struct events {
     std::function<void(atom)> node_up, node_down;
@@ -161,6 +166,7 @@ private:
 
   std::uint64_t reserve_number();
   process_ptr with_alias(const ref& r) const;
+  std::optional<seq_token> token_of(const dist::trace_token& t) const;
   void deliver(const dist::control& c); // to a target on this node
   void lost(atom node_name);
   void look_at_ends();
@@ -179,6 +185,8 @@ private:
   atom first_peer_;
   std::vector<peer_ptr> up_;
   traffic of_the_gone_;
+
+  seq_tracer seq_trace_{*this};
 
   std::mutex ends_mutex_;
   std::deque<std::pair<process::clock::time_point, std::uint64_t>> ends_;

@@ -48,15 +48,24 @@ std::unique_ptr<process::extra> process::shed() noexcept {
 
 // ---- Arriving ------------------------------------------------------------
 
-void process::deliver(term message, const std::optional<esp::pid>& from) {
+void process::deliver(term message, const std::optional<esp::pid>& from,
+                      const std::optional<seq_token>& token) {
   // Not every server knows aliases: some answer to the pid.
   if ((flags_.load(std::memory_order_acquire) & expects) != 0
       && message.arity() == 2 && message.kind() == kind::tuple)
     if (const auto alias = alias_of(message.element(0));
-        alias && receive_answer(*alias, message))
+        alias && receive_answer(*alias, answer_of(message, token)))
       return;
-  if (auto accepted = accept(std::move(message), from))
-    push(std::move(accepted->first), accepted->second);
+  auto accepted = accept(std::move(message), from);
+  if (!accepted)
+    return;
+  for (message_ptr m = std::move(accepted->first); m;) {
+    message_ptr rest(std::exchange(m->next, nullptr));
+    if (token)
+      put_token(*m, *token);
+    push(std::move(m), accepted->second);
+    m = std::move(rest);
+  }
 }
 
 std::optional<std::pair<message_ptr, lane>>
@@ -237,11 +246,17 @@ void process::run() noexcept {
         return;
       }
       const message_ptr m = control.pop_front();
+      // What is asked under a token is answered under it.
+      const bool is_traced = m->env && m->kind == what::control;
       try {
+        if (is_traced)
+          take_envelope(*m);
         handle_control(*m);
       } catch (...) {
         note_caught();
       }
+      if (is_traced && env_)
+        let_go_of_envelope();
       if (control.empty())
         home_.flush(); // an answer does not wait for the data behind it
     }
@@ -385,6 +400,8 @@ process::receive(const std::function<bool(const term&)>& matches,
     return std::nullopt;
   count_taken(1);
   received(*found);
+  if (found->kind == what::data)
+    take_token(*found);
   return found->value.take_as<term>();
 }
 

@@ -56,7 +56,8 @@ public:
   // ---- From any thread -----------------------------------------------
 
   // A message that came by `!`, from here or from afar.
-  void deliver(term message, const std::optional<esp::pid>& from);
+  void deliver(term message, const std::optional<esp::pid>& from,
+               const std::optional<seq_token>& token = std::nullopt);
   void push(message_ptr m, lane l) noexcept;
   // The same to the data lane, from another's run(): without an atomic
   // instruction if they share a worker.
@@ -76,7 +77,9 @@ public:
   void receive_exit(const esp::pid& from, const term& reason, bool by_link);
   void receive_leader(const esp::pid& leader);
   // What somebody awaits under this reference, see expect(). False: nobody.
-  bool receive_answer(const ref& r, const term& answer);
+  bool receive_answer(const ref& r, message_ptr answer);
+  static message_ptr answer_of(const term& m,
+                               const std::optional<seq_token>& token);
   // Every link and monitor to that node breaks.
   void receive_node_down(atom node_name);
 
@@ -124,6 +127,7 @@ public:
   std::vector<esp::pid> monitored_by() const; // once for each monitor
   // As process_info has it: running, runnable, suspended or waiting.
   std::string_view status() const noexcept;
+  term seq_trace_token() const; // [] if it works under none
   const origin* where_from() const noexcept {
     return origin_.load(std::memory_order_acquire);
   }
@@ -172,6 +176,32 @@ public:
     if ((flags_.load(std::memory_order_acquire) & exiting) != 0)
       throw_exit();
   }
+  // A message of its own, which takes its token along.
+  void send(const esp::pid& to, const term& message);
+  void send(atom to, atom at_node, const term& message);
+  // Whether it works under a seq_trace token; which; what a message to `to`
+  // takes along, of which the tracer hears; seq_trace:print/1.
+  bool is_traced() const noexcept { return env_ && env_->token; }
+  envelope_ptr present_token(); // null: none
+  std::optional<seq_token> seq_send(const term& to, const term& message);
+  bool seq_print(const term& info);
+  // Before it runs: that of who has asked for it, here or from afar; the latter
+  // gives that of the reply.
+  void inherit_token(const seq_token& t, const term& request);
+  std::optional<seq_token> spawned_under(const seq_token& t,
+                                         const dist::spawn_request& request);
+  // Works under another one, or none, as long as this lives.
+  class token_scope {
+  public:
+    token_scope(process& p, const envelope_ptr& of);
+    token_scope(const token_scope&) = delete;
+    token_scope& operator=(const token_scope&) = delete;
+    ~token_scope();
+
+  private:
+    process& p_;
+    const envelope_ptr token_, env_;
+  };
   // The task is over and what it holds is being destroyed.
   bool is_finalizing() const noexcept { return finalizing_; }
 
@@ -204,6 +234,8 @@ protected:
   virtual void received(const message& m) { (void)m; }
   // A run() comes to its end with the process at rest or giving way.
   virtual void run_ended() noexcept {}
+  // A message as its receiver would see it, had it come from another node.
+  virtual term as_sent(const message& m) const { return m.value.to_term(); }
   // The last thing that runs: destroys what the task holds. Links and
   // monitors fire after it (before it, if the reason is `kill`).
   virtual void ended(const term& reason) { (void)reason; }
@@ -264,6 +296,11 @@ protected:
     const bool from_task_, is_heard_;
   };
   void set_suspended(bool on) noexcept { suspended_ = on; }
+  // What came with a message that is taken, its token among that, and the end
+  // of it; neither costs anything where no envelope is.
+  void take_envelope(const message& m);
+  void let_go_of_envelope();
+  const envelope_ptr& env() const noexcept { return env_; }
   void look_at_arrivals() noexcept { looks_at_arrivals_ = true; }
   // What has come counts among what take_out() looks at.
   void take_over_arrivals() noexcept {
@@ -316,7 +353,11 @@ private:
   struct expectation {
     ref id;
     atom at_node;
-    std::vector<term> answers;
+    message_list answers;
+  };
+  struct seq_state {
+    std::optional<seq_token> token;
+    std::int64_t clock = 0; // the last serial that it gave or got
   };
   // What most processes at rest do without.
   struct extra {
@@ -328,12 +369,13 @@ private:
     std::optional<esp::pid> leader;
     std::optional<term> exit_reason;
     std::shared_ptr<const void> code;
+    std::unique_ptr<seq_state> seq; // once it has had a token
     sched::parker parker;
 
     bool is_bare() const noexcept {
       return expected.empty() && links.empty() && watchers.empty()
              && watches.empty() && name == atom() && !leader && !exit_reason
-             && !code;
+             && !code && !seq;
     }
 
     // The one that is unlinking under this id, or (0) that is not.
@@ -406,6 +448,11 @@ private:
   void note_exit(const term& reason, bool kill); // takes and drops lock_
   void fire(const term& reason);
   void finalize();
+  static void put_token(message& m, const seq_token& t);
+  void set_token(const std::optional<seq_token>& t);
+  std::optional<seq_token> next_token();
+  std::optional<seq_token> live(const message& m) const;
+  void take_token(const message& m); // in the midst of another's work
   bool take_control(message_list& into) noexcept;
   void wait_parked(clock::time_point until);
   bool take_over() noexcept;
@@ -432,6 +479,7 @@ private:
   message_list control_, data_; // arrived; under lock_
   message_list near_;           // data of its worker's, which alone sees them
   message_list mine_;           // data taken over by the fiber
+  envelope_ptr env_;            // of the message being worked at
   std::unique_ptr<extra> extra_;
   std::atomic<const origin*> origin_{nullptr}; // a reference to it
 };

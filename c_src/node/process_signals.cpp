@@ -68,7 +68,9 @@ void process::receive_down(const dist::monitor_exit& down) {
   if ((flags_.load(std::memory_order_acquire) & expects) != 0) {
     const term object =
         std::visit([](const auto& v) { return term(v); }, down.from);
-    if (receive_answer(down.ref, message_of(object))) {
+    if (receive_answer(down.ref, std::make_unique<message>(
+                                     what::down,
+                                     datum::of(message_of(object))))) {
       const std::lock_guard guard(lock_);
       if (extra_) // who heard the answer may have gone on since
         if (auto* const w = extra_->watches.find(down.ref))
@@ -98,7 +100,7 @@ void process::receive_down(const dist::monitor_exit& down) {
        down_lane());
 }
 
-bool process::receive_answer(const ref& r, const term& answer) {
+bool process::receive_answer(const ref& r, message_ptr answer) {
   const std::lock_guard guard(lock_);
   if (!extra_)
     return false;
@@ -107,7 +109,7 @@ bool process::receive_answer(const ref& r, const term& answer) {
                                [&](const expectation& e) { return e.id == r; });
   if (it == expected.end())
     return false;
-  it->answers.push_back(answer);
+  it->answers.push_back(std::move(answer));
   wake_if(true);
   return true;
 }
@@ -327,7 +329,7 @@ void process::expect(const ref& r, atom at_node) {
 }
 
 std::optional<term> process::await(const ref& r, clock::time_point until) {
-  std::vector<term>* answers = nullptr; // under lock_, as ready() is asked
+  message_list* answers = nullptr; // under lock_, as ready() is asked
   const auto ready = [&] {
     for (auto& e : extra_->expected)
       if (e.id == r)
@@ -336,11 +338,15 @@ std::optional<term> process::await(const ref& r, clock::time_point until) {
   };
   if (!block(ready, until))
     return std::nullopt;
-  const std::lock_guard guard(lock_);
-  (void)ready(); // it may have moved meanwhile
-  term first = std::move(answers->front());
-  answers->erase(answers->begin());
-  return first;
+  message_ptr first;
+  {
+    const std::lock_guard guard(lock_);
+    (void)ready(); // it may have moved meanwhile
+    first = answers->pop_front();
+  }
+  if (first->kind == what::data)
+    take_token(*first);
+  return first->value.take_as<term>();
 }
 
 void process::forget(const ref& r) noexcept {

@@ -82,7 +82,7 @@ void special_process::handle_control(node::message& m) {
   };
   if (t.is_tagged("get_modules", 2)) {
     if (const auto to = t.element(1).as_pid())
-      home().send_message(pid(), *to, term::tuple({atom("modules"), all()}));
+      send(*to, term::tuple({atom("modules"), all()}));
     return;
   }
   if (t.arity() == 3 && t.element(2).is_atom("get_modules"))

@@ -36,6 +36,8 @@ void add_observer_backend(function_table& t);
 // appmon_info:start_link2/3, whose processes show `processes`.
 void add_appmon_info(function_table& t,
                      std::function<process_tree(node::node&)> processes);
+// seq_trace: set_system_tracer/1, get_system_tracer/0, reset_trace/0.
+void add_seq_trace(function_table& t);
 // dbg:do_relay/2,3, as far as etop needs it.
 void add_dbg(function_table& t);
 

@@ -15,6 +15,7 @@ void offer(node::node& home, function_table& table,
   add_code(table, std::move(stop));
   add_observer_backend(table);
   add_appmon_info(table, std::move(more.processes));
+  add_seq_trace(table);
   add_dbg(table);
   table.know([modules = std::move(more.modules)] {
     static const term preloaded = atom("preloaded");

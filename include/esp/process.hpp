@@ -78,6 +78,10 @@ ESP_API bool trap_exit(bool on); // the former value
 ESP_API bool register_name(atom name); // of self(); false: taken
 ESP_API std::optional<pid> whereis(atom name);
 
+// seq_trace:print/1: an event with `info` if the process works under a token that
+// has the flag `print`; false if it works under none.
+ESP_API bool seq_trace_print(const term& info);
+
 enum class level { debug, info, notice, warning, error };
 // One event for the `logger` of the connected VM.
 ESP_API void log(esp::level level, std::string_view text);

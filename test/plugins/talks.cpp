@@ -18,6 +18,7 @@ esp::term outcome(const esp::result<esp::term>& r) {
 
 // {call, Pid, Request} | {rpc, Node, Fun, Args} | {log, Text} | {throw, Text}
 // | {wait, Pid}: sends {waiting, self()} there and receives {go, X}
+// | {spawn, Pid}: a child sends {from_child, self()} there | {print, Term}
 esp::term talk(esp::term what) {
   const std::vector<esp::term> t = what.elements();
   if (what.is_tagged("call", 3))
@@ -30,6 +31,12 @@ esp::term talk(esp::term what) {
   }
   if (what.is_tagged("throw", 2))
     throw std::runtime_error(std::string(*t[1].as_binary()));
+  if (what.is_tagged("spawn", 2))
+    return esp::spawn([to = *t[1].as_pid()] {
+      esp::send(to, esp::term::tuple({esp::atom("from_child"), esp::self()}));
+    });
+  if (what.is_tagged("print", 2))
+    return esp::atom(esp::seq_trace_print(t[1]) ? "true" : "false");
   if (what.is_tagged("wait", 2)) {
     esp::send(*t[1].as_pid(),
               esp::term::tuple({esp::atom("waiting"), esp::self()}));
