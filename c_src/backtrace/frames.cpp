@@ -175,7 +175,7 @@ private:
       return {frame{address}};
     const bool is_executable = m->path.empty();
     frame f{address - m->base};
-    f.image = is_executable ? name_of_executable() : name_of_image(*m);
+    f.image = is_executable ? name_of_executable() : name_of(m->begin);
     f.is_library = f.image.empty();
     if (f.is_library) {
       Dl_info info{};
@@ -198,8 +198,6 @@ private:
     }
     return all.empty() ? std::vector{f} : all;
   }
-
-  std::string name_of_image(const mapping& m) { return name_of(m.begin); }
 
   std::mutex mutex_;
   std::condition_variable came_, done_;

@@ -200,7 +200,7 @@ void logging::write(const node::process* from, level l, const term& event,
     if ((m.first != term(gl) || is_led_there)
         && std::ranges::none_of(
             meta, [&m](const auto& has) { return has.first == m.first; }))
-      meta.push_back(m);
+      meta.emplace_back(m.first, cut(m.second, options_.max_event));
   const term metadata = term::map(meta);
   const auto send = [&](level at, std::vector<term> what) {
     what.insert(what.begin(), {log, atom_of(at)});
