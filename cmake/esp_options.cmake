@@ -133,6 +133,16 @@ if(NOT ZLIB_INCLUDE_DIR OR NOT ZLIB_LIBRARY)
 endif()
 mark_as_advanced(ZLIB_INCLUDE_DIR ZLIB_LIBRARY)
 
+# elfutils' libdw: the archives, for the reason Boost's are. Of libdw only what
+# reads DWARF is used, which needs libelf and zlib.
+find_path(LIBDW_INCLUDE_DIR elfutils/libdw.h)
+find_library(LIBDW_LIBRARY NAMES libdw.a)
+find_library(LIBELF_LIBRARY NAMES libelf.a)
+if(NOT LIBDW_INCLUDE_DIR OR NOT LIBDW_LIBRARY OR NOT LIBELF_LIBRARY)
+  esp_miss("elfutils/libdw.h, libdw.a and libelf.a" libdw-dev)
+endif()
+mark_as_advanced(LIBDW_INCLUDE_DIR LIBDW_LIBRARY LIBELF_LIBRARY)
+
 if(ESP_TESTS)
   find_path(DOCTEST_INCLUDE_DIR doctest/doctest.h)
   mark_as_advanced(DOCTEST_INCLUDE_DIR)
@@ -183,6 +193,11 @@ add_library(ZLIB::ZLIB UNKNOWN IMPORTED GLOBAL)
 set_target_properties(ZLIB::ZLIB PROPERTIES
   IMPORTED_LOCATION ${ZLIB_LIBRARY}
   INTERFACE_INCLUDE_DIRECTORIES ${ZLIB_INCLUDE_DIR})
+
+add_library(esp_libdw INTERFACE)
+target_include_directories(esp_libdw SYSTEM INTERFACE ${LIBDW_INCLUDE_DIR})
+target_link_libraries(esp_libdw INTERFACE
+  ${LIBDW_LIBRARY} ${LIBELF_LIBRARY} ZLIB::ZLIB ${CMAKE_DL_LIBS})
 
 add_library(esp_fiber INTERFACE)
 if(ESP_BOOST_SOURCE)

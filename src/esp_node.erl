@@ -80,8 +80,11 @@ await(Name, Timeout) ->
 
 connect(CNode) ->
     case net_kernel:hidden_connect_node(CNode) of
-        true -> {ok, CNode};
-        _ -> {error, {not_up, CNode}}
+        true ->
+            ok = esp_log_levels:follow(CNode),
+            {ok, CNode};
+        _ ->
+            {error, {not_up, CNode}}
     end.
 
 await_owned(Name, Timeout) ->
@@ -260,6 +263,7 @@ greet(CNode) ->
     case net_kernel:hidden_connect_node(CNode) of
         true ->
             monitor_node(CNode, true),
+            ok = esp_log_levels:follow(CNode),
             case request(CNode, plugins) of
                 {error, Reason} ->
                     {error, Reason};

@@ -43,6 +43,6 @@ init([]) ->
     Flags = #{strategy => one_for_one, intensity => 5, period => 10},
     Children = [
         #{id => Module, start => {Module, start_link, []}}
-     || Module <- [esp_nodes, esp_seq_trace, coop_names, coop_credit, coop_meter]
+     || Module <- [esp_nodes, esp_seq_trace, esp_log_levels, coop_names, coop_credit, coop_meter]
     ],
     {ok, {Flags, Children}}.

@@ -56,6 +56,8 @@ of_any() ->
         log_starts_and_stops,
         trace_starts_and_stops,
         no_debug_ends_it_all,
+        funs_are_installed_and_removed,
+        a_file_of_events_is_opened_and_closed,
         bad_requests_are_refused_as_by_a_gen_server,
         change_code_wants_it_suspended,
         a_suspended_process_answers_all_the_same,
@@ -80,7 +82,11 @@ of_tasks() ->
         a_blocked_task_answers_after_its_datum,
         a_computing_task_answers_after_its_datum,
         a_busy_task_is_suspended_after_its_datum,
-        statistics_count_data
+        statistics_count_data,
+        an_installed_fun_sees_events_as_of_a_gen_server,
+        an_installed_fun_goes_when_it_is_done_or_fails,
+        an_installed_fun_runs_on_its_own_node,
+        a_file_has_the_events_as_of_a_gen_server
     ].
 
 init_per_suite(Config) ->
@@ -253,6 +259,49 @@ no_debug_ends_it_all(Config) ->
     {status, _, _, [_, _, _, [], _]} = sys:get_status(Pid),
     works(T).
 
+options(Pid) ->
+    {status, Pid, _, [_, _, _, Options, _]} = sys:get_status(Pid),
+    Options.
+
+funs_are_installed_and_removed(Config) ->
+    T = {Pid, _} = target(Config),
+    F = fun(S, _Event, _Name) -> S end,
+    ok = sys:install(Pid, {F, a}),
+    ok = sys:install(Pid, {F, again}),
+    [{F, a}] = options(Pid),
+    ok = sys:install(Pid, {{an, id}, F, b}),
+    ok = sys:install(Pid, {another, F, c}),
+    [{another, {F, c}}, {F, a}, {{an, id}, {F, b}}] = lists:sort(options(Pid)),
+    ok = sys:remove(Pid, another),
+    ok = sys:remove(Pid, no_such),
+    ok = sys:remove(Pid, F),
+    [{{an, id}, {F, b}}] = options(Pid),
+    works(T),
+    %% an option of sys's own goes by its name, too
+    ok = sys:trace(Pid, true),
+    ok = sys:remove(Pid, trace),
+    [_] = options(Pid),
+    ok = sys:no_debug(Pid),
+    [] = options(Pid),
+    works(T).
+
+file_of(Config, Name) ->
+    filename:join(proplists:get_value(priv_dir, Config), Name).
+
+a_file_of_events_is_opened_and_closed(Config) ->
+    T = {Pid, _} = target(Config),
+    File = file_of(Config, lists:concat([proplists:get_value(kind, Config), "_events"])),
+    ok = sys:log_to_file(Pid, File),
+    [{log_to_file, _}] = options(Pid),
+    {ok, <<>>} = file:read_file(File),
+    ok = sys:log_to_file(Pid, list_to_binary(File)),
+    {error, open_file} = sys:log_to_file(Pid, "/no/such/folder/file"),
+    [] = options(Pid),
+    ok = sys:log_to_file(Pid, File),
+    ok = sys:log_to_file(Pid, false),
+    [] = options(Pid),
+    works(T).
+
 %% What the server on the peer says, to the word.
 bad_requests_are_refused_as_by_a_gen_server(Config) ->
     T = {Pid, _} = target(Config),
@@ -270,6 +319,10 @@ bad_requests_are_refused_as_by_a_gen_server(Config) ->
         {debug, {log, maybe}},
         {debug, {log, {true, 0}}},
         {debug, {log, {true, x}}},
+        {debug, {log_to_file, "/no/such/folder/file"}},
+        {debug, {install, no_pair}},
+        {debug, {install, {a, b, c, d}}},
+        {debug, {remove, no_such}},
         {change_code, no_such, undefined, []}
     ],
     [
@@ -485,6 +538,122 @@ statistics_count_data(Config) ->
     3 = proplists:get_value(messages_in, Figures),
     3 = proplists:get_value(messages_out, Figures),
     true = proplists:get_value(reductions, Figures) > 0.
+
+%% The server on the peer and the process, sent the same.
+both(Config) ->
+    {Server, none} = target([{kind, server} | Config]),
+    {Pid, Coop} = target(Config),
+    {Server, Pid, Coop}.
+
+an_installed_fun_sees_events_as_of_a_gen_server(Config) ->
+    {Server, Pid, _} = both(Config),
+    Self = self(),
+    [
+        begin
+            Tell = fun(N, Event, Name) ->
+                Self ! {event, N, Event, Name},
+                N + 1
+            end,
+            ok = sys:install(P, {Tell, 1}),
+            [P ! {number, N} || N <- [1, 2, 3]],
+            [
+                receive
+                    %% a node on a VM goes by its name in the template
+                    {event, _, {in, {number, N}}, Name} when Name =:= P; Name =:= a -> ok
+                after ?LIMIT -> ct:fail({no_event, N, of_, P})
+                end
+             || N <- [1, 2, 3]
+            ],
+            eventually(counted, fun() ->
+                case options(P) of
+                    [{Tell, N}] when N >= 4 -> true;
+                    Other -> Other
+                end
+            end),
+            ok = sys:remove(P, Tell),
+            [] = options(P)
+        end
+     || P <- [Server, Pid]
+    ].
+
+an_installed_fun_goes_when_it_is_done_or_fails(Config) ->
+    {Server, Pid, _} = both(Config),
+    Self = self(),
+    [
+        begin
+            %% what is thrown is as good as returned
+            F = fun(S, {in, {do, What}}, _) ->
+                    Self ! {called, What, S},
+                    case What of
+                        return -> returned;
+                        throw -> throw(thrown);
+                        done -> done;
+                        throw_done -> throw(done);
+                        exit -> exit(S);
+                        error -> error(S)
+                    end;
+                (S, _, _) -> S
+            end,
+            [
+                begin
+                    ok = sys:install(P, {id, F, first}),
+                    P ! {do, return},
+                    P ! {do, throw},
+                    P ! {do, Last},
+                    [
+                        receive
+                            {called, What, S} -> ok
+                        after ?LIMIT -> ct:fail({not_called, What, S})
+                        end
+                     || {What, S} <- [{return, first}, {throw, returned}, {Last, thrown}]
+                    ],
+                    eventually({removed, Last}, fun() -> options(P) =:= [] orelse options(P) end)
+                end
+             || Last <- [done, throw_done, exit, error]
+            ]
+        end
+     || P <- [Server, Pid]
+    ],
+    ok = sys:install(Pid, {id, no_fun, s}),
+    Pid ! an_event,
+    eventually(no_fun_is_gone, fun() -> options(Pid) =:= [] end).
+
+an_installed_fun_runs_on_its_own_node(Config) ->
+    {Pid, _} = target(Config),
+    Peer = proplists:get_value(peer_node, Config),
+    Self = self(),
+    ok = erpc:call(Peer, fun() ->
+        sys:install(Pid, {where, fun(S, _, _) -> Self ! {ran_on, node()}, S end, none})
+    end),
+    Pid ! an_event,
+    Node = receive {ran_on, N} -> N after ?LIMIT -> ct:fail(not_run) end,
+    %% a process that is on this VM runs it here
+    true = Node =:= case node(Pid) of Here when Here =:= node() -> Here; _ -> Peer end,
+    ok = sys:remove(Pid, where).
+
+a_file_has_the_events_as_of_a_gen_server(Config) ->
+    {Server, Pid, _} = both(Config),
+    [Theirs, Ours] = [
+        begin
+            File = file_of(Config, lists:concat([proplists:get_value(kind, Config), "_", Name])),
+            ok = sys:log_to_file(P, File),
+            [P ! M || M <- [hello, {a, "list", <<"bin">>}, #{k => 2.5}]],
+            %% handled when this is answered, if it is data it comes behind
+            eventually(written, fun() ->
+                {ok, Text} = file:read_file(File),
+                [_ | Rest] = lists:reverse(string:split(Text, "#{k => 2.5}", all)),
+                Rest =/= [] orelse Text
+            end),
+            ok = sys:log_to_file(P, false),
+            {ok, Text} = file:read_file(File),
+            [
+                re:replace(L, "^\\*DBG\\* \\S+ ", "", [{return, list}])
+             || L <- string:split(Text, "\n", all), string:find(L, " got ") =/= nomatch
+            ]
+        end
+     || {Name, P} <- [{theirs, Server}, {ours, Pid}]
+    ],
+    {Theirs, Theirs} = {Theirs, Ours}.
 
 stateful(Task) ->
     Coop = start([coop:native(a, states, Task, #{})]),

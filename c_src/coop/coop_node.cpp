@@ -195,8 +195,10 @@ void coop_node::terminate(const term& reason) {
 void coop_node::crash(const term& reason, const std::optional<term>& last) {
   const auto shown = state();
   const term* const s = std::get_if<term>(&shown);
-  otp::report_crash(*this, plugin_name_, task_name_, reason, last,
-                    s != nullptr ? *s : term(atom("undefined")));
+  const term known = s != nullptr ? *s : term(atom("undefined"));
+  otp::report_crash(*this, reason,
+                    last ? std::optional(otp::in_hand{*last, known})
+                         : std::nullopt);
   finish(reason);
 }
 

@@ -404,9 +404,4 @@ bool seq_trace_print(const term& info) {
   return alive().seq_print(info);
 }
 
-void log(esp::level level, std::string_view text) {
-  process& me = here();
-  me.home().on_log(&me, level, term::binary(text), {});
-}
-
 } // namespace esp

@@ -135,12 +135,15 @@ public:
       on_spawn_request;
 
   // One event for the logger of a VM, on any thread, and never waiting: a
-  // string (chardata) or a report (a map), and more for its metadata.
+  // string (chardata) or a report (a map), and more for its metadata, in which
+  // the first of equal keys counts.
   // `from` is null if the node itself has something to say.
   using metadata = std::vector<std::pair<term, term>>;
   std::function<void(const process* from, esp::level, const term& event,
                      const metadata& more)>
       on_log;
+  // False if the logger there lets no event of that level by, of a module.
+  std::function<bool(const process& from, esp::level, atom module)> is_logged;
   // A process that was spawned ends with a reason that is an error.
   std::function<void(process&, const term& reason)> on_crash;
 

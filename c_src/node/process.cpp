@@ -176,6 +176,16 @@ void process::put_ahead(message_ptr m) noexcept {
   mine_.push_urgent(std::move(m));
 }
 
+std::vector<term> process::waiting(std::size_t most) {
+  take_over_arrivals();
+  std::vector<term> all;
+  for (const message* m = mine_.front(); m != nullptr && all.size() < most;
+       m = m->next)
+    if (m->kind == what::data)
+      all.push_back(m->value.to_term());
+  return all;
+}
+
 bool process::take_control(message_list& into) noexcept {
   const std::lock_guard guard(lock_);
   if (flags_.load(std::memory_order_relaxed) & exiting)

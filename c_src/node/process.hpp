@@ -167,6 +167,8 @@ public:
   // The next answer under `r`; none after `until`. Throws as block() does.
   std::optional<term> await(const ref& r, clock::time_point until);
   void forget(const ref& r) noexcept;
+  // The values of the first `most` data that wait for it.
+  std::vector<term> waiting(std::size_t most);
   // What must stay mapped for the code that runs here, which a child that it
   // makes runs too; gives the former.
   std::shared_ptr<const void> hold(std::shared_ptr<const void> code);

@@ -3,6 +3,7 @@
 #include "esp/process.hpp"
 
 #include "node/node.hpp"
+#include "node/stack_of_throw.hpp"
 
 #include <cxxabi.h>
 
@@ -29,7 +30,7 @@ term cpp_exception(const std::type_info* type, std::string_view what) {
   static const atom tag("cpp_exception");
   return term::tuple({term::tuple({tag, term::binary(type_text(type)),
                                    term::binary(what.substr(0, 1'024))}),
-                      term()});
+                      stack_of_throw()});
 }
 
 } // namespace

@@ -15,8 +15,8 @@ namespace esp::node {
 //   std::system_error with the
 //     text "system_limit"         system_limit
 //   anything else                 {{cpp_exception, Type, What}, Stacktrace}
-// Type is the demangled name, What the text, both binaries. Call it in a
-// handler.
+// Type is the demangled name, What the text, both binaries; Stacktrace is that
+// of the throw (stack_of_throw.hpp). Call it in a handler.
 term reason_of_current_exception();
 
 // True for the reasons that nobody is told about: normal, shutdown,

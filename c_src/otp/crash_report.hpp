@@ -18,13 +18,8 @@ struct in_hand {
 // Logs a crash report, and before it, if there is something `in hand`, a
 // server's terminate report, unless the reason is normal, shutdown or
 // {shutdown, _}. To be called before links fire, while the process knows
-// them; on any thread.
+// them, and on its fiber, where it knows what waits for it.
 void report_crash(node::process& p, const term& reason,
                   const std::optional<in_hand>& hand = std::nullopt);
-// The same for a process that runs a plugin's task, which is what its initial
-// call shows, over the datum `last`.
-void report_crash(node::process& p, atom plugin, atom task, const term& reason,
-                  const std::optional<term>& last,
-                  const term& state = term(atom("undefined")));
 
 } // namespace esp::otp

@@ -1,5 +1,6 @@
 #include "otp/debug.hpp"
 
+#include <algorithm>
 #include <vector>
 
 namespace esp::otp {
@@ -25,20 +26,67 @@ term number(std::uint64_t n) {
 
 } // namespace
 
-bool debug::in(const term& message) {
+bool debug::in(const term& message, const term& name) {
   if (statistics_)
     ++statistics_->in;
-  if (log_length_ > 0)
-    keep(term::tuple({in_, message}));
+  return event(term::tuple({in_, message}), name);
+}
+
+bool debug::out(const term& message, const term& to, const term& name) {
+  if (statistics_)
+    ++statistics_->out;
+  return event(term::tuple({out_, message, to}), name);
+}
+
+bool debug::event(const term& e, const term& name) {
+  if (log_length_ > 0) {
+    log_.push_back(e);
+    trim();
+  }
+  if (file_) {
+    std::fputs(print(name, e).c_str(), file_.get());
+    std::fflush(file_.get());
+  }
+  drop_done();
+  for (const auto& f : functions_)
+    f->event(e, name);
   return trace_;
 }
 
-bool debug::out(const term& message, const term& to) {
-  if (statistics_)
-    ++statistics_->out;
-  if (log_length_ > 0)
-    keep(term::tuple({out_, message, to}));
-  return trace_;
+bool debug::log_to_file(const std::string& path) {
+  close_file();
+  // A file's name ends where the kernel's idea of it does.
+  if (path.find('\0') == std::string::npos)
+    file_.reset(std::fopen(path.c_str(), "we"));
+  file_name_ = path;
+  return file_ != nullptr;
+}
+
+bool debug::has_function(const term& id) const {
+  return std::ranges::any_of(
+      functions_, [&id](const auto& f) { return f->id() == id; });
+}
+
+void debug::remove(const term& id) {
+  if (id.is_atom("trace"))
+    trace(false);
+  else if (id.is_atom("log"))
+    log(0);
+  else if (id.is_atom("statistics"))
+    stop_statistics();
+  else if (id.is_atom("log_to_file"))
+    close_file();
+  std::erase_if(functions_, [&id](const auto& f) { return f->id() == id; });
+}
+
+void debug::drop_done() {
+  std::erase_if(functions_, [](const auto& f) { return f->is_done(); });
+}
+
+bool debug::is_idle() {
+  drop_done();
+  return !statistics_ && log_length_ == 0 && !trace_ && !file_
+         && functions_.empty();
 }
 
 void debug::start_statistics(std::uint64_t reductions) {
@@ -65,8 +113,14 @@ term debug::events() const {
   return term::list(std::vector<term>(log_.begin(), log_.end()));
 }
 
-term debug::options() const {
+term debug::options() {
   std::vector<term> on;
+  drop_done();
+  for (const auto& f : functions_)
+    on.push_back(f->option());
+  if (file_)
+    on.push_back(
+        term::tuple({atom("log_to_file"), term::binary(file_name_)}));
   if (trace_)
     on.push_back(term::tuple({atom("trace"), atom("true")}));
   if (log_length_ > 0)
@@ -85,11 +139,6 @@ std::string debug::print(const term& name, const term& event) {
     return who + " got " + event.element(1).to_string() + "\n";
   return who + " sent " + event.element(1).to_string() + " to "
          + event.element(2).to_string() + "\n";
-}
-
-void debug::keep(term event) {
-  log_.push_back(std::move(event));
-  trim();
 }
 
 void debug::trim() {

@@ -15,12 +15,6 @@ namespace {
 
 const atom proxy_name("logger_proxy");
 
-atom atom_of(level l) {
-  static const atom names[] = {atom("debug"), atom("info"), atom("notice"),
-                               atom("warning"), atom("error")};
-  return names[static_cast<std::size_t>(l)];
-}
-
 // The number of bytes of the UTF-8 sequence in front of `s`; 0: none is.
 std::size_t utf8_length(std::string_view s) {
   const auto byte = [&s](std::size_t i) -> unsigned {
@@ -68,11 +62,19 @@ std::string to_utf8(std::string_view text) {
 // two nodes cannot send each other one event for ever.
 class logger_proxy final : public special_process {
 public:
-  using special_process::special_process;
+  logger_proxy(node::node& home, std::uint64_t number, log_levels& levels)
+      : special_process(home, number), levels_(levels) {}
 
 protected:
   std::optional<std::pair<node::message_ptr, node::lane>>
   accept(term m, const std::optional<esp::pid>& from) override {
+    if (from && m.is_tagged("$coop", 4)
+        && m.element(1).is_atom("log_levels")) {
+      if (!levels_.set(*from, m))
+        lines_.log(base::log_level::warning,
+                   "logger_proxy: no levels: " + m.to_string(200));
+      return std::nullopt;
+    }
     const auto parts = m.elements();
     if (parts.size() < 4 || parts.size() > 5 || !parts[0].is_atom("log"))
       return special_process::accept(std::move(m), from);
@@ -83,7 +85,7 @@ protected:
     lines_.log(base::log_level::notice, line);
     return std::nullopt;
   }
-  answer state() override { return term(atom("undefined")); }
+  answer state() override { return levels_.shown(); }
   atom module() const override { return proxy_name; }
   void handle_request(node::message&) override {}
   std::optional<std::pair<node::message_ptr, node::lane>>
@@ -97,8 +99,19 @@ protected:
   std::string doing() const override { return "logger_proxy"; }
 
 private:
+  log_levels& levels_;
   base::log_limiter lines_;
 };
+
+// What logger:log/3 takes for one; all else is printed as it is.
+bool is_report(const term& t) {
+  const auto all = t.as_list();
+  return t.kind() == kind::map
+         || (all && !all->empty()
+             && std::ranges::all_of(*all, [](const term& e) {
+                  return e.kind() == kind::tuple && e.arity() == 2;
+                }));
+}
 
 } // namespace
 
@@ -111,13 +124,16 @@ logging::logging(node::node& home, logging_options o)
                         const node::node::metadata& more) {
     write(from, l, event, more);
   };
+  home_.is_logged = [this](const node::process& from, level l, atom module) {
+    return allows(from, l, module);
+  };
   home_.on_crash = [](node::process& p, const term& reason) {
     report_crash(p, reason);
   };
 }
 
 void logging::start() {
-  const auto proxy = home_.spawn<logger_proxy>();
+  const auto proxy = home_.spawn<logger_proxy>(levels_);
   proxy->set_origin(
       term::tuple({proxy_name, atom("init"), term::integer(1)}), {});
   home_.register_name(proxy_name, proxy);
@@ -146,15 +162,24 @@ std::uint64_t logging::dropped() const {
   return dropped_;
 }
 
+// Null: no VM is there.
+node::peer_ptr logging::target_of(const std::optional<pid>& leader) const {
+  auto p = leader ? home_.connections().find(leader->node) : nullptr;
+  return p ? p : home_.connections().find(home_.log_node());
+}
+
+bool logging::allows(const node::process& from, level l, atom module) const {
+  const auto p = target_of(from.leader());
+  return !p || levels_.allows(p->name(), p->creation(), l, module);
+}
+
 void logging::write(const node::process* from, level l, const term& event,
                     const node::node::metadata& more) {
   static const atom log("log"), pid_("pid"), time("time"), gl("gl");
   std::optional<pid> leader;
   if (from != nullptr)
     leader = from->leader();
-  auto p = leader ? home_.connections().find(leader->node) : nullptr;
-  if (!p)
-    p = home_.connections().find(home_.log_node());
+  const auto p = target_of(leader);
   std::uint64_t left_out = 0;
   if (!p || p->is_congested()) {
     const std::lock_guard guard(mutex_);
@@ -164,28 +189,36 @@ void logging::write(const node::process* from, level l, const term& event,
   if (!may_send(left_out))
     return;
   const pid who = from != nullptr ? from->pid() : home_.pid_of(0);
-  node::node::metadata meta = more;
   const auto now = std::chrono::duration_cast<std::chrono::microseconds>(
       std::chrono::system_clock::now().time_since_epoch());
-  meta.emplace_back(pid_, who);
-  meta.emplace_back(time, term::integer(now.count()));
+  node::node::metadata meta{{pid_, who}, {time, term::integer(now.count())}};
   // A leader of ours would have the event sent back to us.
-  if (leader && leader->node == p->name())
+  const bool is_led_there = leader && leader->node == p->name();
+  if (is_led_there)
     meta.emplace_back(gl, *leader);
+  for (const auto& m : more)
+    if ((m.first != term(gl) || is_led_there)
+        && std::ranges::none_of(
+            meta, [&m](const auto& has) { return has.first == m.first; }))
+      meta.emplace_back(m.first, cut(m.second, options_.max_event));
   const term metadata = term::map(meta);
-  const auto send = [&](level at, const term& what) {
-    p->send(dist::reg_send{who, proxy_name,
-                           term::tuple({log, atom_of(at), what, metadata}),
-                           std::nullopt});
+  const auto send = [&](level at, std::vector<term> what) {
+    what.insert(what.begin(), {log, atom_of(at)});
+    what.push_back(metadata);
+    p->send(dist::reg_send{who, proxy_name, term::tuple(what), std::nullopt});
   };
   if (left_out > 0)
     send(level::warning,
-         term::binary(std::to_string(left_out)
-                      + " log events of this node were left out"));
-  if (const auto text = event.as_binary())
-    send(l, cut(term::binary(to_utf8(*text)), options_.max_event));
+         {term::binary(std::to_string(left_out)
+                       + " log events of this node were left out")});
+  const auto text = event.as_binary();
+  const term shown = cut(text ? term::binary(to_utf8(*text)) : event,
+                         options_.max_event);
+  if (shown.kind() == kind::binary || is_report(shown))
+    send(l, {shown});
   else
-    send(l, cut(event, options_.max_event));
+    send(l, {term::string("~tp"),
+             term::list(std::initializer_list<term>{shown})});
 }
 
 term external_fun(std::string_view module, std::string_view name,

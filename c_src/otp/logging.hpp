@@ -4,6 +4,7 @@
 #pragma once
 
 #include "node/node.hpp"
+#include "otp/log_levels.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -18,7 +19,7 @@ struct logging_options {
   std::size_t max_event = 64u << 10; // bytes; a larger one is cut to text
 };
 
-// Takes a node's on_log and on_crash. Must outlive the node's processes.
+// Takes a node's on_log, is_logged and on_crash. Must outlive the node's processes.
 class logging {
 public:
   explicit logging(node::node& home, logging_options o = {});
@@ -26,8 +27,8 @@ public:
   logging& operator=(const logging&) = delete;
 
   // Registers `logger_proxy`, which prints on our stderr what peers send of
-  // processes whose group leader is ours, and sends nothing back. Call it once
-  // the node has started.
+  // processes whose group leader is ours, and sends nothing back; it is also
+  // told what loggers let by. Call it once the node has started.
   void start();
 
   // One event to the `logger_proxy` of the node of the group leader of `from`,
@@ -36,13 +37,18 @@ public:
   void write(const node::process* from, esp::level level, const term& event,
              const node::node::metadata& more);
 
+  // False if the logger that would get it lets no such event by.
+  bool allows(const node::process& from, esp::level level, atom module) const;
+
   std::uint64_t dropped() const;
 
 private:
+  node::peer_ptr target_of(const std::optional<pid>& leader) const;
   bool may_send(std::uint64_t& left_out);
 
   node::node& home_;
   const logging_options options_;
+  log_levels levels_;
   mutable std::mutex mutex_;
   double tokens_;
   std::chrono::steady_clock::time_point filled_;

@@ -56,9 +56,9 @@ bool wraps_state(atom node_name) {
   return wraps;
 }
 
-answer apply_at(atom node_name, const term& fun, const term& argument) {
+answer apply_at(atom node_name, const term& fun, const term& arguments) {
   auto done = node::remote_call(node_name, "erlang", "apply",
-                                term::list({fun, term::list({argument})}),
+                                term::list({fun, arguments}),
                                 infinity);
   if (!done)
     return refusal{term::tuple({atom("exit"),

@@ -13,8 +13,8 @@ namespace esp::otp {
 // never crashes the caller. Blocks the fiber.
 bool wraps_state(atom node_name);
 
-// erlang:apply(Fun, [Argument]) on that node; the refusal is {Class, Reason}.
-// Blocks the fiber.
-answer apply_at(atom node_name, const term& fun, const term& argument);
+// erlang:apply(Fun, Arguments), a list, on that node; the refusal is {Class,
+// Reason}. Blocks the fiber.
+answer apply_at(atom node_name, const term& fun, const term& arguments);
 
 } // namespace esp::otp

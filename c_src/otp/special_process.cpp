@@ -4,7 +4,9 @@
 #include "esp/process.hpp"
 #include "otp/release.hpp"
 
+#include <algorithm>
 #include <cstring>
+#include <string>
 
 namespace esp::otp {
 
@@ -19,6 +21,13 @@ bool ends_with_atom(const term& t, std::string_view name) {
          && std::memcmp(b.data() + b.size() - name.size(), name.data(),
                         name.size())
                 == 0;
+}
+
+// A string, a binary or an atom.
+std::optional<std::string> file_name(const term& t) {
+  if (const auto a = t.as_atom_name())
+    return std::string(*a);
+  return t.as_iodata();
 }
 
 term error(term reason) { return term::tuple({error_, std::move(reason)}); }
@@ -118,7 +127,7 @@ void special_process::system_message(const term& from, const term& request) {
   if (request.is_tagged("change_code", 4) && is_suspended())
     return change_code(from, request);
   if (request.is_tagged("debug", 2))
-    return answer_with(debug_request(request.element(1)));
+    return answer_with(debug_request(request.element(1), from));
   answer_with(error(term::tuple({atom("unknown_system_msg"), request})));
 }
 
@@ -147,7 +156,9 @@ term special_process::replace(const term& from, const term& fun) {
   };
   if (!caller)
     return failed(term::tuple({error_, atom("badarg")}));
-  const auto applied = apply_at(caller->node, fun, std::get<term>(a));
+  const auto applied = apply_at(
+      caller->node, fun,
+      term::list(std::initializer_list<term>{std::get<term>(a)}));
   if (const auto* no = std::get_if<refusal>(&applied))
     return failed(no->reason);
   const answer now = replace_state(std::get<term>(applied));
@@ -193,7 +204,7 @@ term special_process::get_status() {
                    debug_ ? debug_->options() : term(), misc})});
 }
 
-term special_process::debug_request(const term& r) {
+term special_process::debug_request(const term& r, const term& from) {
   const auto get = [this]() -> debug& {
     if (!debug_)
       debug_ = std::make_unique<debug>();
@@ -208,10 +219,28 @@ term special_process::debug_request(const term& r) {
     debug_.reset();
     return ok;
   }
-  if (!r.is_tagged("statistics", 2) && !r.is_tagged("log", 2)
-      && !r.is_tagged("trace", 2))
+  static constexpr const char* known[]
+      = {"statistics", "log", "trace", "log_to_file", "install", "remove"};
+  if (std::ranges::none_of(
+          known, [&r](const char* name) { return r.is_tagged(name, 2); }))
     return atom("unknown_debug");
   const term what = r.element(1);
+  if (r.is_tagged("install", 2))
+    return install(what, from);
+  if (r.is_tagged("remove", 2)) {
+    if (debug_)
+      debug_->remove(what);
+    return done(ok);
+  }
+  if (r.is_tagged("log_to_file", 2)) {
+    if (what.is_atom("false"))
+      return get().close_file(), done(ok);
+    const auto name = file_name(what);
+    if (name && get().log_to_file(*name))
+      return ok;
+    get().close_file();
+    return done(error(atom("open_file")));
+  }
   if (r.is_tagged("statistics", 2)) {
     if (what.is_atom("true"))
       return get().start_statistics(reductions()), ok;
@@ -232,7 +261,7 @@ term special_process::debug_request(const term& r) {
     if (what.is_atom("print")) {
       const auto events = get().events().as_list().value_or(std::vector<term>{});
       for (const term& e : events)
-        print(debug::print(pid(), e));
+        print(debug::print(debug_name(), e));
       return done(ok);
     }
   } else if (what.is_atom("true") || what.is_atom("false")) {
@@ -241,14 +270,37 @@ term special_process::debug_request(const term& r) {
   return done(atom("unknown_debug"));
 }
 
+// {Fun, State} | {Id, Fun, State}. One that is there stays as it is; what is no
+// fun fails at the first event, as it does in OTP.
+term special_process::install(const term& what, const term& from) {
+  const bool has_id = what.arity() == 3;
+  if (what.kind() != kind::tuple || (what.arity() != 2 && !has_id))
+    return atom("unknown_debug");
+  const auto caller = from.element(0).as_pid();
+  const std::size_t fun = has_id ? 1 : 0;
+  if (!debug_)
+    debug_ = std::make_unique<debug>();
+  if (!debug_->has_function(what.element(0)))
+    debug_->install(std::make_unique<debug_function>(
+        home(), caller ? caller->node : home().name(), what.element(0),
+        what.element(fun), what.element(fun + 1), has_id));
+  return ok;
+}
+
+// What sys calls the name: a gen_server's, or its pid.
+term special_process::debug_name() const {
+  const atom n = name();
+  return n == atom() ? term(pid()) : term(n);
+}
+
 void special_process::debug_in(const term& message) {
-  if (debug_ && debug_->in(message))
-    print(debug::print(pid(), term::tuple({atom("in"), message})));
+  if (debug_ && debug_->in(message, debug_name()))
+    print(debug::print(debug_name(), term::tuple({atom("in"), message})));
 }
 
 void special_process::debug_out(const term& message, const term& to) {
-  if (debug_ && debug_->out(message, to))
-    print(debug::print(pid(), term::tuple({atom("out"), message, to})));
+  if (debug_ && debug_->out(message, to, debug_name()))
+    print(debug::print(debug_name(), term::tuple({atom("out"), message, to})));
 }
 
 // An io_request whose reply nobody waits for: it is to go to a pid that never

@@ -80,7 +80,9 @@ protected:
 
 private:
   void system_message(const term& from, const term& request);
-  term debug_request(const term& request);
+  term debug_request(const term& request, const term& from);
+  term install(const term& what, const term& from);
+  term debug_name() const;
   term get_state(const term& from);
   term replace(const term& from, const term& fun);
   term get_status();

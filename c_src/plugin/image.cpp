@@ -1,5 +1,6 @@
 #include "plugin/image.hpp"
 
+#include "backtrace/frames.hpp"
 #include "plugin/elf.hpp"
 
 #include <cstdlib>
@@ -175,7 +176,9 @@ image::load(const std::filesystem::path& file) {
                                + std::to_string(entry->abi)
                                + ", this host has "
                                + std::to_string(abi_number)};
+  i->entry_ = entry;
   i->name_ = entry->name;
+  backtrace::name_image(entry, i->name_);
   i->version_ = entry->version;
   if (const auto stem = file.stem().string(); stem != i->name_)
     return {errc::malformed, file.string() + " calls itself " + i->name_
@@ -205,6 +208,8 @@ result<void> image::register_all(const detail::plugin_entry& entry) {
 // A descriptor whose object is still mapped stays open, for the reason above.
 image::~image() {
   tasks_.clear();
+  if (entry_ != nullptr)
+    backtrace::forget_image(entry_);
   if (handle_ != nullptr)
     ::dlclose(handle_);
   if (descriptor_ < 0)

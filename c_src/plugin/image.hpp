@@ -60,6 +60,7 @@ private:
   result<void> register_all(const detail::plugin_entry& entry);
 
   void* handle_ = nullptr;
+  const detail::plugin_entry* entry_ = nullptr; // in the image
   int descriptor_ = -1; // of the private copy
   std::string name_, version_;
   base::md5_digest md5_{};

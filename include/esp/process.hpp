@@ -82,8 +82,46 @@ ESP_API std::optional<pid> whereis(atom name);
 // has the flag `print`; false if it works under none.
 ESP_API bool seq_trace_print(const term& info);
 
-enum class level { debug, info, notice, warning, error };
-// One event for the `logger` of the connected VM.
-ESP_API void log(esp::level level, std::string_view text);
+// Those of logger(3), the most important last.
+enum class level {
+  debug,
+  info,
+  notice,
+  warning,
+  error,
+  critical,
+  alert,
+  emergency
+};
+
+// More for an event's metadata. `domain` is [esp, Plugin] unless it is given
+// here; pid, gl, time, mfa, file and line are the event's own.
+using log_metadata = std::initializer_list<std::pair<std::string_view, term>>;
+
+// Where an event is logged: the last argument, which a call leaves out.
+struct log_place {
+  const char* file;
+  unsigned line;
+  const char* function;
+
+  static constexpr log_place here(const char* file = __builtin_FILE(),
+                                  unsigned line = __builtin_LINE(),
+                                  const char* function
+                                  = __builtin_FUNCTION()) noexcept {
+    return {file, line, function};
+  }
+};
+
+// One event for the `logger` of a VM: that of the process's group leader, else
+// that which owns the C-node. A text in UTF-8, or a report: a map, or a list of
+// {Key, Value}. Nothing is sent that the primary level there, or the plugin's
+// (logger:set_module_level/2), would drop; changes of those are known here
+// after a second at most.
+ESP_API void log(esp::level level, std::string_view text,
+                 log_metadata more = {}, log_place where = log_place::here());
+ESP_API void log(esp::level level, const term& report, log_metadata more = {},
+                 log_place where = log_place::here());
+// False if it would go nowhere: for events that are costly to put together.
+ESP_API bool is_logged(esp::level level);
 
 } // namespace esp

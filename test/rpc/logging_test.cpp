@@ -128,9 +128,12 @@ TEST_CASE(
     static const term stack = term::list(std::initializer_list<term>{
         term::tuple({atom("words"), atom("count"), term::integer(1), term()})});
     auto& me = *esp::node::process::current();
+    me.set_origin(
+        term::tuple({atom("words"), atom("count"), term::integer(2)}), {});
     esp::otp::report_crash(
-        me, atom("words"), atom("count"), term::tuple({atom("oops"), stack}),
-        term::binary("the datum"), term::binary(std::string(1u << 20, 's')));
+        me, term::tuple({atom("oops"), stack}),
+        esp::otp::in_hand{term::binary("the datum"),
+                          term::binary(std::string(1u << 20, 's'))});
     const event first = next_event();
     CHECK(has(first.text, "Generic server <"));
     CHECK(has(first.text, "terminating"));
@@ -140,7 +143,7 @@ TEST_CASE(
     CHECK(has(first.text, "oops"));
     CHECK(first.text.size() < 64u << 10);
     const event second = next_event();
-    CHECK(has(second.text, "initial call: words:count/1"));
+    CHECK(has(second.text, "initial call: words:count/2"));
     CHECK(has(second.text, "exception error: oops"));
     CHECK(has(second.text, "in function  words:count/1"));
     esp::otp::report_crash(me, term::tuple({atom("shutdown"), atom("x")}));
