@@ -417,7 +417,7 @@ void node::deliver(const dist::control& c) {
             else
               p = find(s.to);
             if (p)
-              p->receive_exit(s.from, s.reason, false);
+              p->receive_exit(s.from, s.reason, false, s.priority);
           },
           [&](const dist::send& s) {
             const auto* alias = std::get_if<ref>(&s.to);
@@ -426,11 +426,11 @@ void node::deliver(const dist::control& c) {
                                       : find(std::get<pid>(s.to));
             if (p
                 && (alias == nullptr || !p->receive_answer(*alias, s.message)))
-              p->deliver(s.message, s.from);
+              p->deliver(s.message, s.from, s.priority);
           },
           [&](const dist::reg_send& s) {
             if (const auto p = whereis(s.to))
-              p->deliver(s.message, s.from);
+              p->deliver(s.message, s.from, s.priority);
           },
           [&](const dist::group_leader& s) {
             if (const auto p = find(s.to))

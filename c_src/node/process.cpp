@@ -52,15 +52,22 @@ std::unique_ptr<process::extra> process::shed() noexcept {
 
 // ---- Arriving ------------------------------------------------------------
 
-void process::deliver(term message, const std::optional<esp::pid>& from) {
+void process::deliver(term message, const std::optional<esp::pid>& from,
+                      bool has_priority) {
   // Not every server knows aliases: some answer to the pid.
   if ((flags_.load(std::memory_order_acquire) & expects) != 0
       && message.arity() == 2 && message.kind() == kind::tuple)
     if (const auto alias = alias_of(message.element(0));
         alias && receive_answer(*alias, message))
       return;
-  if (auto accepted = accept(std::move(message), from))
-    push(std::move(accepted->first), accepted->second);
+  auto accepted = accept(std::move(message), from);
+  if (!accepted)
+    return;
+  auto& [m, to] = *accepted;
+  if (has_priority && to == lane::data && m->kind == what::data
+      && m->edge == no_edge) // on edges data and barriers keep their order
+    to = lane::urgent;
+  push(std::move(m), to);
 }
 
 std::optional<std::pair<message_ptr, lane>>
@@ -75,14 +82,15 @@ void process::push(message_ptr m, lane l) noexcept {
   const auto f = flags_.load(std::memory_order_relaxed);
   if ((f & dead) != 0
       && (l == lane::control || (f & (keeps | lane_taken)) != keeps)) {
-    if (l == lane::data) // it ends here, too
+    if (l != lane::control) // it ends here, too
       data_in_.store(data_in_.load(std::memory_order_relaxed) + 1,
                      std::memory_order_relaxed);
     lock_.unlock();
     return; // nobody will read it; `m` goes with this frame
   }
-  if (l == lane::control) {
-    control_.push_back(std::move(m));
+  if (l != lane::data && (f & dead) == 0) {
+    m->urgent = l == lane::urgent;
+    (m->urgent ? urgent_ : control_).push_back(std::move(m));
     control_count_.store(control_count_.load(std::memory_order_relaxed) + 1,
                          std::memory_order_relaxed);
   } else {
@@ -134,18 +142,33 @@ void process::schedule() {
 void process::unread(message_list&& m) noexcept {
   for (const message* i = m.front(); i != nullptr; i = i->next)
     count_taken(static_cast<std::uint32_t>(-1)); // there again
+  last_urgent_ = nullptr; // to be looked for
   mine_.prepend(std::move(m));
 }
 
-void process::put_ahead(message_ptr m) noexcept {
-  count_taken(static_cast<std::uint32_t>(-1)); // there again
-  mine_.push_urgent(std::move(m));
+void process::take_urgent() noexcept {
+  if (urgent_.empty())
+    return;
+  first_changes();
+  if (last_urgent_ == nullptr)
+    for (message* m = mine_.front(); m != nullptr && m->urgent; m = m->next)
+      last_urgent_ = m;
+  std::uint32_t n = 0;
+  for (; message_ptr m = urgent_.pop_front(); ++n) {
+    message* const next = m.get();
+    mine_.insert_behind(last_urgent_, std::move(m));
+    last_urgent_ = next;
+  }
+  count_taken(-n); // there now
+  control_count_.store(control_count_.load(std::memory_order_relaxed) - n,
+                       std::memory_order_relaxed);
 }
 
 bool process::take_control(message_list& into) noexcept {
   const std::lock_guard guard(lock_);
   if (flags_.load(std::memory_order_relaxed) & exiting)
     return false;
+  take_urgent();
   into.append(std::move(control_));
   control_count_.store(0, std::memory_order_relaxed);
   return true;
@@ -158,7 +181,7 @@ message* process::take_arrivals() noexcept {
 }
 
 bool process::has_work() const noexcept {
-  return !control_.empty()
+  return control_count_.load(std::memory_order_relaxed) > 0
          || (flags_.load(std::memory_order_relaxed) & (exiting | again)) != 0;
 }
 
@@ -225,7 +248,7 @@ void process::run() noexcept {
     }
     ++n;
     message_ptr m = mine_.pop_front();
-    count_taken(1);
+    taken(*m);
     handled_.store(handled_.load(std::memory_order_relaxed) + 1,
                    std::memory_order_relaxed);
     guarded([&] { handle_data(std::move(m)); });
@@ -260,6 +283,7 @@ void process::finalize() {
     const std::lock_guard guard(lock_);
     kept = (flags_.load(std::memory_order_relaxed) & (keeps | lane_taken))
            == keeps;
+    take_urgent();
     if (!kept)
       dropped_data = std::move(data_);
     dropped_control = std::move(control_);
@@ -303,6 +327,8 @@ message_list process::take_lane() noexcept {
   {
     const std::lock_guard guard(lock_);
     set(lane_taken);
+    take_urgent();
+    last_urgent_ = nullptr;
     all = std::move(mine_);
     all.append(std::move(data_));
   }
@@ -356,17 +382,19 @@ process::receive(const std::function<bool(const term&)>& matches,
         check_exit();
       {
         const std::lock_guard guard(lock_);
+        take_urgent();
         mine_.append(std::move(data_));
       }
       found = mine_.extract(wanted);
     }
     if (found || !in_time)
       break;
-    in_time = block([this] { return !data_.empty(); }, until, true);
+    in_time = block([this] { return !data_.empty() || !urgent_.empty(); }, until,
+                    true);
   }
   if (!found)
     return std::nullopt;
-  count_taken(1);
+  taken(*found);
   received(*found);
   return found->value.take_as<term>();
 }

@@ -113,7 +113,7 @@ bool process::receive_answer(const ref& r, const term& answer) {
 }
 
 void process::receive_exit(const esp::pid& from, const term& reason,
-                           bool by_link) {
+                           bool by_link, bool has_priority) {
   bool trapped = false;
   {
     const std::lock_guard guard(lock_);
@@ -137,7 +137,8 @@ void process::receive_exit(const esp::pid& from, const term& reason,
   if (trapped)
     push(std::make_unique<message>(what::exit,
                                    datum::of(exit_message(from, reason))),
-         down_lane());
+         has_priority && down_lane() == lane::data ? lane::urgent
+                                                   : down_lane());
   else if (!reason.is_atom("normal") || (!by_link && from == pid()))
     note_exit(reason, false);
 }
