@@ -265,9 +265,9 @@ bad_requests_are_refused_as_by_a_gen_server(Config) ->
         <<"get_state">>,
         {debug, no_such},
         {debug, {no_such, 1}},
-        {debug, {trace, maybe}},
-        {debug, {statistics, maybe}},
-        {debug, {log, maybe}},
+        {debug, {trace, 'maybe'}},
+        {debug, {statistics, 'maybe'}},
+        {debug, {log, 'maybe'}},
         {debug, {log, {true, 0}}},
         {debug, {log, {true, x}}},
         {change_code, no_such, undefined, []}
