@@ -6,9 +6,11 @@ MAKEFLAGS += --no-print-directory
 TIME ?= 60
 FILE ?=
 SUITE ?=
+RELEASE ?=
 
 .PHONY: all help native native-clean deps deps-test demo shell test unit ct \
-  asan tsan fuzz bench examples format lint dialyze xref headers rooms clean
+  asan tsan fuzz interop bench examples format lint dialyze xref headers rooms \
+  clean
 
 all: ## both halves
 	rebar3 compile
@@ -64,6 +66,10 @@ fuzz: ## every fuzzer, TIME=60 seconds each
 	cmake --preset fuzz
 	cmake --build --preset fuzz
 	tools/fuzz build/fuzz $(TIME)
+
+interop: ## other Debians' Erlang and compilers (RELEASE=trixie for one; root)
+	@tools/interop $(RELEASE) \
+	  $(if $(SUITE),--suite=test/$(SUITE:_SUITE=)_SUITE)
 
 bench: all ## the figures, project beside BEAM
 	cmake --preset release

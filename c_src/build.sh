@@ -13,9 +13,10 @@ while read -r kind package command; do
     command -v "$command" >/dev/null 2>&1 || missing="$missing $command"
 done <tools/packages
 if [ -n "$missing" ]; then
-    all=$(awk '$1 == "build" { printf " %s", $2 }' tools/packages)
-    echo "erlangsp cannot be built: not found:$missing." \
-        "Debian's packages for a build, all of them:" >&2
+    all=$(awk '$1 == "build" { sub(/\|.*/, "", $2); printf " %s", $2 }' \
+        tools/packages)
+    echo "erlangsp cannot be built: not found:$missing. The packages for a" \
+        "build, as Debian 12 names them (tools/install-deps knows others):" >&2
     echo "apt-get install$all" >&2
     exit 1
 fi

@@ -175,9 +175,9 @@ if(esp_missing)
   list(REMOVE_DUPLICATES esp_packages)
   list(JOIN esp_packages " " esp_packages)
   message(FATAL_ERROR
-    "erlangsp cannot be built yet. What is missing, and the Debian package "
-    "that brings it:\n${esp_missing}"
-    "As root: apt-get install ${esp_packages}")
+    "erlangsp cannot be built yet. What is missing, and the package that "
+    "brings it in Debian 12 (tools/install-deps knows the others' names):\n"
+    "${esp_missing}As root: apt-get install ${esp_packages}")
 endif()
 
 find_package(Threads REQUIRED)

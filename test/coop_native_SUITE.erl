@@ -555,7 +555,8 @@ exit_with_normal_is_ignored(_) ->
     stop(Coop).
 
 stop_leaves_nothing(_) ->
-    _ = run(Warm = start([same(a)]), [1]),
+    Warm = start([same(a)]),
+    _ = run(Warm, [1]),
     ok = coop:stop(Warm),
     _ = mailbox(),
     Before = esp_test_c_node:processes(?C_NODE),

@@ -700,7 +700,7 @@ odd_requests_for_the_tree_do_no_harm(_) ->
             {Me, load, node(), true, []},
             {Me, pinfo, Me, true, []},
             {no_pid, app, erlangsp, true, []},
-            {Me, app, "erlangsp", maybe, []},
+            {Me, app, "erlangsp", 'maybe', []},
             {Me, app_ctrl, x, false, []},
             binary:copy(<<0>>, 100_000)
         ]

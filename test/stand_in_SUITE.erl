@@ -310,7 +310,8 @@ it_asks_for_results(Config) ->
     ok = coop:stop(Pid).
 
 the_end_of_any_process_is_that_of_all(Config) ->
-    N = length(all_of(Last = start(Config, #{}))),
+    Last = start(Config, #{}),
+    N = length(all_of(Last)),
     ok = coop:stop(Last),
     normal = ended(Last),
     [

@@ -104,8 +104,6 @@ void head::handle_request(node::message& m) {
             && about_holding(t.element(1), t.element(2))))
       return;
   }
-  if (m.kind == node::what::data) // goes ahead of the others
-    first_has_changed();
   member::handle_request(m);
 }
 
@@ -165,7 +163,7 @@ bool head::may_enter(node::message& m) {
 
 // The instance due by a key was another datum's; a turn is for whoever is
 // first.
-void head::first_has_changed() noexcept {
+void head::first_changes() noexcept {
   if (how() != nullptr && how()->looks_at_data())
     due_.reset();
 }
@@ -355,7 +353,7 @@ void head::arrived(node::message& first) {
     });
     if (!oldest)
       return;
-    first_has_changed();
+    first_changes();
     leaves_queue(*oldest);
     overload_.leaves(*oldest);
     drop(std::move(oldest));
@@ -377,7 +375,7 @@ void head::handle_data(node::message_ptr m) {
   }
   if (!is_late)
     return member::handle_data(std::move(m));
-  first_has_changed();
+  first_changes();
   leaves_queue(*m);
   give_back_early(*m);
   drop(std::move(m));

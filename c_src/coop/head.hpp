@@ -54,7 +54,7 @@ private:
   void attach(const term& request);
   std::span<out_edge> instance(std::size_t i);
   bool may_enter(node::message& m);
-  void first_has_changed() noexcept;
+  void first_changes() noexcept override;
   void drop(node::message_ptr m);
   void serve_demand();
   void tell_relays();

@@ -73,7 +73,8 @@ member::accept(term m, const std::optional<esp::pid>& from) {
       || !is_plain(*accepted->first))
     return accepted;
   const std::size_t bytes = size_of(*accepted->first);
-  if (queued_data() < limits_.data
+  // Some may be there with priority, which are not counted as data yet.
+  if (queued_data() + queued_control() < limits_.data
       && plain_bytes_.load(std::memory_order_relaxed) + bytes
              <= limits_.bytes) {
     plain_bytes_.fetch_add(bytes, std::memory_order_relaxed);
@@ -132,8 +133,7 @@ std::optional<std::pair<message_ptr, lane>> member::accept_own(term t) {
     m->edge = number;
     m->units = static_cast<std::uint32_t>(units);
     m->env = own::read_envelope(e[4]);
-    m->urgent = word == "priority";
-    return std::pair(std::move(m), word == "data" ? lane::data : lane::control);
+    return std::pair(std::move(m), word == "data" ? lane::data : lane::urgent);
   }
   if (word == "batch" && e.size() == 6) {
     const std::int64_t units = count_in(e[3]);
@@ -243,8 +243,6 @@ void member::wire(std::unique_ptr<wiring> w) {
 // ---- Control ----------------------------------------------------------------
 
 void member::handle_request(message& m) {
-  if (m.kind == what::data) // relayed with high priority: ahead of the rest
-    return put_ahead(std::make_unique<message>(std::move(m)));
   if (m.kind == what::down && receiver_ && of_receiver_
       && m.value.as<term>().element(1) == term(*of_receiver_))
     return receiver_->lose(); // it came before its reference was noted

@@ -83,7 +83,7 @@ private:
 struct message {
   message* next = nullptr;
   what kind = what::data;
-  bool urgent = false; // was relayed with high priority
+  bool urgent = false; // goes before the data that wait
   std::uint32_t edge = no_edge; // the receiver's number for where it came from
   std::uint32_t units = 0;      // of credit to give back
   std::uint32_t arrived = 0;    // ms; only where that matters: overload.hpp
@@ -128,15 +128,12 @@ public:
     (tail_ != nullptr ? tail_->next : head_) = raw;
     tail_ = raw;
   }
-  // Before all that are not urgent, behind those that are.
-  void push_urgent(message_ptr m) noexcept {
-    message** place = &head_;
-    while (*place != nullptr && (*place)->urgent)
-      place = &(*place)->next;
+  // Null: before all.
+  void insert_behind(message* before, message_ptr m) noexcept {
+    message*& place = before != nullptr ? before->next : head_;
     message* const raw = m.release();
-    raw->urgent = true;
-    raw->next = *place;
-    *place = raw;
+    raw->next = place;
+    place = raw;
     if (raw->next == nullptr)
       tail_ = raw;
   }

@@ -428,7 +428,7 @@ void node::deliver(const dist::control& c) {
             else
               p = find(s.to);
             if (p)
-              p->receive_exit(s.from, s.reason, false);
+              p->receive_exit(s.from, s.reason, false, s.priority);
           },
           [&](const dist::send& s) {
             const auto* alias = std::get_if<ref>(&s.to);
@@ -441,11 +441,12 @@ void node::deliver(const dist::control& c) {
             if (alias == nullptr
                 || !p->receive_answer(*alias,
                                       process::answer_of(s.message, token)))
-              p->deliver(s.message, s.from, token);
+              p->deliver(s.message, s.from, token, s.priority);
           },
           [&](const dist::reg_send& s) {
             if (const auto p = whereis(s.to))
-              p->deliver(s.message, s.from, token_of(s.token));
+              p->deliver(s.message, s.from, token_of(s.token),
+                         s.priority);
           },
           [&](const dist::group_leader& s) {
             if (const auto p = find(s.to))

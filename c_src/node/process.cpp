@@ -49,7 +49,8 @@ std::unique_ptr<process::extra> process::shed() noexcept {
 // ---- Arriving ------------------------------------------------------------
 
 void process::deliver(term message, const std::optional<esp::pid>& from,
-                      const std::optional<seq_token>& token) {
+                      const std::optional<seq_token>& token,
+                      bool has_priority) {
   // Not every server knows aliases: some answer to the pid.
   if ((flags_.load(std::memory_order_acquire) & expects) != 0
       && message.arity() == 2 && message.kind() == kind::tuple)
@@ -59,11 +60,15 @@ void process::deliver(term message, const std::optional<esp::pid>& from,
   auto accepted = accept(std::move(message), from);
   if (!accepted)
     return;
-  for (message_ptr m = std::move(accepted->first); m;) {
+  auto& [first, to] = *accepted;
+  if (has_priority && to == lane::data && first->kind == what::data
+      && first->edge == no_edge) // on edges data and barriers keep their order
+    to = lane::urgent;
+  for (message_ptr m = std::move(first); m;) {
     message_ptr rest(std::exchange(m->next, nullptr));
     if (token)
       put_token(*m, *token);
-    push(std::move(m), accepted->second);
+    push(std::move(m), to);
     m = std::move(rest);
   }
 }
@@ -80,15 +85,16 @@ void process::push(message_ptr m, lane l) noexcept {
   const auto f = flags_.load(std::memory_order_relaxed);
   if ((f & dead) != 0
       && (l == lane::control || (f & (keeps | lane_taken)) != keeps)) {
-    if (l == lane::data) // it ends here, too
+    if (l != lane::control) // it ends here, too
       data_in_.store(data_in_.load(std::memory_order_relaxed) + 1,
                      std::memory_order_relaxed);
     lock_.unlock();
     return; // nobody will read it; `m` goes with this frame
   }
-  if (l == lane::control) {
+  if (l != lane::data && (f & dead) == 0) {
     set(called);
-    control_.push_back(std::move(m));
+    m->urgent = l == lane::urgent;
+    (m->urgent ? urgent_ : control_).push_back(std::move(m));
     control_count_.store(control_count_.load(std::memory_order_relaxed) + 1,
                          std::memory_order_relaxed);
   } else {
@@ -168,12 +174,26 @@ void process::schedule() {
 void process::unread(message_list&& m) noexcept {
   for (const message* i = m.front(); i != nullptr; i = i->next)
     count_taken(static_cast<std::uint32_t>(-1)); // there again
+  last_urgent_ = nullptr; // to be looked for
   mine_.prepend(std::move(m));
 }
 
-void process::put_ahead(message_ptr m) noexcept {
-  count_taken(static_cast<std::uint32_t>(-1)); // there again
-  mine_.push_urgent(std::move(m));
+void process::take_urgent() noexcept {
+  if (urgent_.empty())
+    return;
+  first_changes();
+  if (last_urgent_ == nullptr)
+    for (message* m = mine_.front(); m != nullptr && m->urgent; m = m->next)
+      last_urgent_ = m;
+  std::uint32_t n = 0;
+  for (; message_ptr m = urgent_.pop_front(); ++n) {
+    message* const next = m.get();
+    mine_.insert_behind(last_urgent_, std::move(m));
+    last_urgent_ = next;
+  }
+  count_taken(-n); // there now
+  control_count_.store(control_count_.load(std::memory_order_relaxed) - n,
+                       std::memory_order_relaxed);
 }
 
 std::vector<term> process::waiting(std::size_t most) {
@@ -191,6 +211,7 @@ bool process::take_control(message_list& into) noexcept {
   if (flags_.load(std::memory_order_relaxed) & exiting)
     return false;
   clear(called);
+  take_urgent();
   into.append(std::move(control_));
   control_count_.store(0, std::memory_order_relaxed);
   return true;
@@ -205,7 +226,7 @@ message* process::take_arrivals() noexcept {
 }
 
 bool process::has_work() const noexcept {
-  return !control_.empty()
+  return control_count_.load(std::memory_order_relaxed) > 0
          || (flags_.load(std::memory_order_relaxed) & (exiting | again)) != 0;
 }
 
@@ -256,6 +277,8 @@ void process::run() noexcept {
         return;
       }
       const message_ptr m = control.pop_front();
+      if (!m)
+        continue; // what came was urgent data
       // What is asked under a token is answered under it.
       const bool is_traced = m->env && m->kind == what::control;
       try {
@@ -301,6 +324,7 @@ void process::finalize() {
     const std::lock_guard guard(lock_);
     kept = (flags_.load(std::memory_order_relaxed) & (keeps | lane_taken))
            == keeps;
+    take_urgent();
     if (!kept)
       (void)take_arrivals();
     dropped_control = std::move(control_);
@@ -344,6 +368,8 @@ message_list process::take_lane() noexcept {
   {
     const std::lock_guard guard(lock_);
     set(lane_taken);
+    take_urgent();
+    last_urgent_ = nullptr;
     all = std::move(mine_);
     all.append(std::move(data_));
     clear(has_far);
@@ -398,17 +424,19 @@ process::receive(const std::function<bool(const term&)>& matches,
         check_exit();
       {
         const std::lock_guard guard(lock_);
+        take_urgent();
         (void)take_arrivals();
       }
       found = mine_.extract(wanted);
     }
     if (found || !in_time)
       break;
-    in_time = block([this] { return !data_.empty(); }, until, true);
+    in_time = block([this] { return !data_.empty() || !urgent_.empty(); }, until,
+                    true);
   }
   if (!found)
     return std::nullopt;
-  count_taken(1);
+  taken(*found);
   received(*found);
   if (found->kind == what::data)
     take_token(*found);

@@ -27,7 +27,9 @@ namespace esp::node {
 
 class node;
 
-enum class lane : std::uint8_t { control, data };
+// What is urgent is looked at as control is, and goes before the data that wait,
+// behind what went so before.
+enum class lane : std::uint8_t { control, urgent, data };
 
 // What `sys:get_status`, crash reports and process_info tell of where a
 // process came from.
@@ -57,7 +59,8 @@ public:
 
   // A message that came by `!`, from here or from afar.
   void deliver(term message, const std::optional<esp::pid>& from,
-               const std::optional<seq_token>& token = std::nullopt);
+               const std::optional<seq_token>& token = std::nullopt,
+               bool has_priority = false);
   void push(message_ptr m, lane l) noexcept;
   // The same to the data lane, from another's run(): without an atomic
   // instruction if they share a worker.
@@ -74,7 +77,8 @@ public:
   // Only the one who monitors may stop it: a reference is easily guessed.
   void receive_demonitor(const esp::pid& watcher, const ref& r);
   void receive_down(const dist::monitor_exit& down);
-  void receive_exit(const esp::pid& from, const term& reason, bool by_link);
+  void receive_exit(const esp::pid& from, const term& reason, bool by_link,
+                    bool has_priority = false);
   void receive_leader(const esp::pid& leader);
   // What somebody awaits under this reference, see expect(). False: nobody.
   bool receive_answer(const ref& r, message_ptr answer);
@@ -232,6 +236,8 @@ protected:
   virtual stop handle_all_data(unsigned& n) { return data_loop(*this, n); }
   template <class Self>
   stop data_loop(Self& self, unsigned& n) noexcept;
+  // Others come before the first datum that waits. Under the lock.
+  virtual void first_changes() noexcept {}
   // A message of the data lane that receive() took.
   virtual void received(const message& m) { (void)m; }
   // A run() comes to its end with the process at rest or giving way.
@@ -314,14 +320,12 @@ protected:
   message_ptr take_out(Matches&& matches) {
     message_ptr m = mine_.extract(std::forward<Matches>(matches));
     if (m)
-      count_taken(1);
+      taken(*m);
     return m;
   }
   bool is_suspended() const noexcept { return suspended_; }
   // Data of its own that were taken and must be handled first, in order.
   void unread(message_list&& m) noexcept;
-  // Goes before the data that wait, behind what was put there so before.
-  void put_ahead(message_ptr m) noexcept;
 
 private:
   struct link_entry {
@@ -456,11 +460,17 @@ private:
   std::optional<seq_token> live(const message& m) const;
   void take_token(const message& m); // in the midst of another's work
   bool take_control(message_list& into) noexcept;
+  void take_urgent() noexcept; // under lock_
   void wait_parked(clock::time_point until);
   bool take_over() noexcept;
   void count_taken(std::uint32_t n) noexcept {
     data_out_.store(data_out_.load(std::memory_order_relaxed) + n,
                     std::memory_order_relaxed);
+  }
+  void taken(const message& m) noexcept {
+    count_taken(1);
+    if (&m == last_urgent_)
+      last_urgent_ = nullptr;
   }
   bool has_work() const noexcept;    // under lock_
   message* take_arrivals() noexcept; // under lock_
@@ -478,9 +488,10 @@ private:
   std::atomic<std::uint32_t> data_in_{0}, near_in_{0}, data_out_{0};
   std::atomic<std::uint32_t> control_count_{0};
   std::atomic<std::uint32_t> handled_{0};
-  message_list control_, data_; // arrived; under lock_
+  message_list control_, urgent_, data_; // arrived; under lock_
   message_list near_;           // data of its worker's, which alone sees them
   message_list mine_;           // data taken over by the fiber
+  message* last_urgent_ = nullptr; // of mine_, or that is not known
   envelope_ptr env_;            // of the message being worked at
   std::unique_ptr<extra> extra_;
   std::atomic<const origin*> origin_{nullptr}; // a reference to it
@@ -503,7 +514,7 @@ process::stop process::data_loop(Self& self, unsigned& n) noexcept {
       return stop::gives_way;
     ++n;
     message_ptr m = mine_.pop_front();
-    count_taken(1);
+    taken(*m);
     handled_.store(handled_.load(std::memory_order_relaxed) + 1,
                    std::memory_order_relaxed);
     try {

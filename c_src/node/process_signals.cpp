@@ -115,7 +115,7 @@ bool process::receive_answer(const ref& r, message_ptr answer) {
 }
 
 void process::receive_exit(const esp::pid& from, const term& reason,
-                           bool by_link) {
+                           bool by_link, bool has_priority) {
   bool trapped = false;
   {
     const std::lock_guard guard(lock_);
@@ -139,7 +139,8 @@ void process::receive_exit(const esp::pid& from, const term& reason,
   if (trapped)
     push(std::make_unique<message>(what::exit,
                                    datum::of(exit_message(from, reason))),
-         down_lane());
+         has_priority && down_lane() == lane::data ? lane::urgent
+                                                   : down_lane());
   else if (!reason.is_atom("normal") || (!by_link && from == pid()))
     note_exit(reason, false);
 }

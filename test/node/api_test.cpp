@@ -110,6 +110,36 @@ TEST_CASE("messages come in order, and a receive that selects leaves the "
   });
 }
 
+TEST_CASE("messages and exits with priority go before those that wait, each in "
+          "order") {
+  on_process(home(), [] {
+    auto& me = *esp::node::process::current();
+    const auto urgent = [&me](std::string_view m) {
+      me.deliver(a(m), std::nullopt, true);
+    };
+    esp::trap_exit(true);
+    for (int i = 1; i <= 2; ++i)
+      esp::send(esp::self(), term::integer(i));
+    urgent("first");
+    me.receive_exit(me.pid(), a("second"), false, true);
+    me.receive_exit(me.pid(), a("last"), false);
+    CHECK(next(0ms) == a("first"));
+    urgent("third");
+    CHECK(next(0ms).element(2) == a("second"));
+    // the last of those that are urgent goes, and others come
+    CHECK(next(0ms) == a("third"));
+    urgent("fourth");
+    urgent("fifth");
+    CHECK(esp::receive([](const term& m) { return m.is_atom("fifth"); }, 0ms));
+    urgent("sixth");
+    for (const term& m : {a("fourth"), a("sixth"), term::integer(1),
+                          term::integer(2)})
+      CHECK(next(0ms) == m);
+    CHECK(next(0ms).element(2) == a("last"));
+    CHECK_FALSE(esp::receive(is_any, 0ms));
+  });
+}
+
 TEST_CASE("a receive ends when its time has come, a sleep not before") {
   on_process(home(), [] {
     const auto start = std::chrono::steady_clock::now();
