@@ -115,7 +115,7 @@ TEST_CASE("messages and exits with priority go before those that wait, each in "
   on_process(home(), [] {
     auto& me = *esp::node::process::current();
     const auto urgent = [&me](std::string_view m) {
-      me.deliver(a(m), std::nullopt, true);
+      me.deliver(a(m), std::nullopt, std::nullopt, true);
     };
     esp::trap_exit(true);
     for (int i = 1; i <= 2; ++i)
