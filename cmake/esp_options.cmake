@@ -194,10 +194,16 @@ set_target_properties(ZLIB::ZLIB PROPERTIES
   IMPORTED_LOCATION ${ZLIB_LIBRARY}
   INTERFACE_INCLUDE_DIRECTORIES ${ZLIB_INCLUDE_DIR})
 
-add_library(esp_libdw INTERFACE)
-target_include_directories(esp_libdw SYSTEM INTERFACE ${LIBDW_INCLUDE_DIR})
-target_link_libraries(esp_libdw INTERFACE
-  ${LIBDW_LIBRARY} ${LIBELF_LIBRARY} ZLIB::ZLIB ${CMAKE_DL_LIBS})
+# Imported one by one: the linker wants archives before those they need.
+add_library(esp_libelf UNKNOWN IMPORTED GLOBAL)
+set_target_properties(esp_libelf PROPERTIES
+  IMPORTED_LOCATION ${LIBELF_LIBRARY}
+  INTERFACE_LINK_LIBRARIES ZLIB::ZLIB)
+add_library(esp_libdw UNKNOWN IMPORTED GLOBAL)
+set_target_properties(esp_libdw PROPERTIES
+  IMPORTED_LOCATION ${LIBDW_LIBRARY}
+  INTERFACE_INCLUDE_DIRECTORIES ${LIBDW_INCLUDE_DIR}
+  INTERFACE_LINK_LIBRARIES "esp_libelf;${CMAKE_DL_LIBS}")
 
 add_library(esp_fiber INTERFACE)
 if(ESP_BOOST_SOURCE)
