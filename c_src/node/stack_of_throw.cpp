@@ -21,11 +21,13 @@ constexpr std::chrono::milliseconds patience{2'000};
 
 using backtrace::frame;
 
-// Not the engine that calls a task, nor what our headers make of its types.
+// Not the engine that calls a task, nor what our headers make of its types;
+// inlined, that may have lost its namespace (with -g1).
 bool is_users(const frame& f) {
   const std::string_view name = f.function.name;
   return !f.is_library && !name.starts_with("esp::")
-         && !name.starts_with("std::") && !name.starts_with("boost::");
+         && !name.starts_with("std::") && !name.starts_with("boost::")
+         && f.file.find("/include/esp/") == std::string::npos;
 }
 
 std::string offset_of(const frame& f) {
