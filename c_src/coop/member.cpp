@@ -5,6 +5,8 @@
 #include "base/log.hpp"
 #include "coop/kill_switch.hpp"
 #include "coop/own_messages.hpp"
+#include "coop/traced_task.hpp"
+#include "node/tracing.hpp"
 
 #include <algorithm>
 
@@ -586,6 +588,8 @@ void member::pass_on(const term& caller) {
       if (is_router() || is_late_)
         break; // those behind have it from who made this one
       if (e.local) {
+        if (is_traced() || e.local->receiver->is_traced())
+          tell_hop(*e.local->receiver, own::barrier(e.number, caller));
         auto m = make(what::barrier, caller);
         m->edge = e.number;
         e.local->receiver->push(std::move(m), lane::data);
@@ -707,7 +711,18 @@ void member::send_on(out_edge& e, datum&& d) {
   m->units = 1;
   if (env_)
     m->env = env_;
+  if (is_traced() || here->is_traced())
+    tell_hop(*here, shown(m->value));
   here->push(std::move(m), lane::data);
+}
+
+// Between two processes here it is the datum itself that is sent.
+void member::tell_hop(process& to, const term& message) {
+  auto& traces = *home().traces();
+  if (is_traced())
+    traces.sent(*this, message, to.pid(), !to.has_ended());
+  if (to.is_traced() && !to.has_ended())
+    traces.received(to, message, pid());
 }
 
 void member::deliver_result(datum&& d) {

@@ -213,6 +213,7 @@ private:
   void emit_chosen(datum&& d);
   void give_way();
   void deliver_result(datum&& d);
+  void tell_hop(process& to, const term& message);
   void debug_result(const term& result, const term& to) {
     if (is_debugged())
       debug_out(result, to);

@@ -338,7 +338,7 @@ pid spawn_link(std::function<void()> body) {
   process& me = alive();
   const auto child = make_child(me, std::move(body));
   child->receive_link(me.pid());
-  if (!me.receive_link(child->pid())) { // killed meanwhile: takes it along
+  if (!me.receive_link(child->pid(), true)) { // killed meanwhile: takes it along
     static const atom killed("killed");
     child->end(killed);
   }

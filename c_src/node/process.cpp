@@ -5,6 +5,7 @@
 #include "base/log.hpp"
 #include "node/node.hpp"
 #include "node/spawned.hpp"
+#include "node/tracing.hpp"
 
 #include <algorithm>
 #include <mutex>
@@ -34,6 +35,24 @@ esp::pid process::pid() const noexcept {
   return home_.pid_of(number_);
 }
 
+void process::set_origin(origin_ptr o) {
+  origin_.store(o.detach(), std::memory_order_release);
+  if (tracing* const t = home_.traces(); t != nullptr && t->is_on()) {
+    const auto& kin = where_from()->ancestors;
+    const auto parent = kin.empty() ? std::nullopt : kin.front().as_pid();
+    t->made(*this, current_ != nullptr ? current_->pid()
+                                       : parent.value_or(esp::pid()));
+  }
+}
+
+void process::set_traced(bool on) noexcept {
+  const std::lock_guard guard(lock_);
+  if (on)
+    set(traced);
+  else
+    clear(traced);
+}
+
 process::more_of process::more() {
   for (std::unique_ptr<extra> fresh;; fresh = std::make_unique<extra>()) {
     std::unique_lock guard(lock_);
@@ -53,6 +72,8 @@ std::unique_ptr<process::extra> process::shed() noexcept {
 // ---- Arriving ------------------------------------------------------------
 
 void process::deliver(term message, const std::optional<esp::pid>& from) {
+  if (is_traced())
+    home_.traces()->received(*this, message, from);
   // Not every server knows aliases: some answer to the pid.
   if ((flags_.load(std::memory_order_acquire) & expects) != 0
       && message.arity() == 2 && message.kind() == kind::tuple)
@@ -182,6 +203,8 @@ void process::run() noexcept {
                std::memory_order_release);
   message* came = take_arrivals();
   lock_.unlock();
+  if (is_traced())
+    home_.traces()->scheduled(*this, true);
   if (looks_at_arrivals_ && came != nullptr)
     arrived(*came);
 
@@ -231,6 +254,8 @@ void process::run() noexcept {
     guarded([&] { handle_data(std::move(m)); });
   }
   run_ended();
+  if (is_traced())
+    home_.traces()->scheduled(*this, false);
 
   lock_.lock();
   clear(running);
@@ -323,11 +348,15 @@ void process::drop_lane() noexcept {
 void process::wait_parked(clock::time_point until) {
   home_.flush(); // whom we wait for may wait for what we sent
   process* const me = std::exchange(current_, nullptr);
+  if (is_traced())
+    home_.traces()->scheduled(*this, false);
   if (until == clock::time_point::max())
     extra_->parker.wait();
   else
     extra_->parker.wait_until(until);
   current_ = me;
+  if (is_traced())
+    home_.traces()->scheduled(*this, true);
   const std::lock_guard guard(lock_);
   clear(blocked | on_data);
 }

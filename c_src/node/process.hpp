@@ -61,8 +61,9 @@ public:
   // Looks again whether it has something to do: credit has come back.
   void kick() noexcept;
 
-  // False if the process has ended: the caller answers `noproc`.
-  bool receive_link(const esp::pid& from);
+  // False if the process has ended: the caller answers `noproc`. `by_itself`:
+  // the process has asked for it.
+  bool receive_link(const esp::pid& from, bool by_itself = false);
   void receive_unlink(const esp::pid& from, std::uint64_t id);
   void receive_unlink_ack(const esp::pid& from, std::uint64_t id);
   bool receive_monitor(const esp::pid& watcher, const dist::pid_or_name& given,
@@ -124,13 +125,19 @@ public:
   const origin* where_from() const noexcept {
     return origin_.load(std::memory_order_acquire);
   }
-  // Once. Whoever has found the process may be looking.
-  void set_origin(origin_ptr o) noexcept {
-    origin_.store(o.detach(), std::memory_order_release);
-  }
+  // Once, before it runs. Whoever has found the process may be looking.
+  void set_origin(origin_ptr o);
   void set_origin(term initial_call, std::vector<term> ancestors) {
     set_origin(new origin(std::move(initial_call), std::move(ancestors)));
   }
+
+  // Somebody traces it: tracing.hpp is to hear of what it does.
+  bool is_traced() const noexcept {
+    return (flags_.load(std::memory_order_relaxed) & traced) != 0;
+  }
+  void set_traced(bool on) noexcept;
+  // What tracing itself is made of is not traced: that would never end.
+  virtual bool may_be_traced() const noexcept { return true; }
 
   // ---- On its own fiber ------------------------------------------------
 
@@ -351,6 +358,7 @@ private:
     in_task = 2048,    // keeps, and runs a task's own code
     given_up = 4096,   // keeps, and its task runs on for nobody
     lane_taken = 8192, // kept, and no longer
+    traced = 16384,
   };
 
   template <class F>
