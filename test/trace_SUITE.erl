@@ -1005,6 +1005,7 @@ local(Node, Node) -> this_node;
 local(Pid, _) when is_pid(Pid) -> a_pid;
 local(T, Node) when is_tuple(T) -> list_to_tuple([local(E, Node) || E <- tuple_to_list(T)]);
 local([H | T], Node) -> [local(H, Node) | local(T, Node)];
+local(M, Node) when is_map(M) -> maps:map(fun(_, V) -> local(V, Node) end, M);
 local(Other, _) -> Other.
 
 clause(Args) ->
