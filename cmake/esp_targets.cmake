@@ -98,7 +98,7 @@ if(ESP_FUZZ)
     cmake_path(GET source STEM fuzzer)
     add_executable(fuzz_${fuzzer} ${source})
     target_link_libraries(fuzz_${fuzzer} PRIVATE
-      esp_flags room_dist room_term room_base)
+      esp_flags room_match room_dist room_term room_base)
     if(fuzzer MATCHES "^epmd_")
       target_sources(fuzz_${fuzzer} PRIVATE
         ${PROJECT_SOURCE_DIR}/c_src/epmd/codec.cpp)

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -31,6 +32,18 @@ std::vector<served::loaded_module> modules(const plugin::task_table& tasks) {
     all.push_back({atom(image->name()), term::string(image->file().string()),
                    image->version()});
   return all;
+}
+
+// Of all images: processes may run old ones.
+std::vector<served::task_name> task_names(const plugin::task_table& tasks) {
+  std::set<served::task_name> names;
+  auto images = tasks.all();
+  for (const auto& old : tasks.old())
+    images.push_back(old);
+  for (const auto& image : images)
+    for (const auto& t : image->tasks())
+      names.emplace(atom(image->name()), atom(t.name));
+  return {names.begin(), names.end()};
 }
 
 std::vector<term> list_in(const term& map, std::string_view key) {
@@ -179,7 +192,8 @@ private:
 
 served::knowledge knowledge_of(plugin::task_table& tasks) {
   return {[&tasks] { return modules(tasks); },
-          [](node::node& home) { return tree_of_processes(home).make(); }};
+          [](node::node& home) { return tree_of_processes(home).make(); },
+          [&tasks] { return task_names(tasks); }};
 }
 
 } // namespace esp::app

@@ -27,7 +27,7 @@ engine::engine(options o)
     std::_Exit(3);
   });
   // init:stop/0 is the same to this OS process as a polite signal.
-  served::offer(node_, functions_, [] { ::kill(::getpid(), SIGTERM); },
+  served::offer(node_, functions_, traces_, [] { ::kill(::getpid(), SIGTERM); },
                 knowledge_of(tasks_));
   functions_.restrict_to(options_.rpc, atom(options_.node.owner));
   publish_exposed(tasks_, functions_);

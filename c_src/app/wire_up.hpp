@@ -7,6 +7,7 @@
 #include "node/node.hpp"
 #include "plugin/task_table.hpp"
 #include "rpc/function_table.hpp"
+#include "trace/table.hpp"
 
 #include <memory>
 
@@ -33,6 +34,7 @@ private:
   options options_;
   plugin::task_table tasks_;
   served::function_table functions_; // outlives the node's processes
+  trace::table traces_;               // likewise
   node::node node_;
   std::unique_ptr<otp::logging> logging_;
 };

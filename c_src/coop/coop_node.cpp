@@ -4,6 +4,7 @@
 
 #include "coop/emitter.hpp"
 #include "coop/kill_switch.hpp"
+#include "coop/traced_task.hpp"
 #include "node/spawned.hpp"
 #include "otp/crash_report.hpp"
 
@@ -152,16 +153,34 @@ result<esp::pid> coop_node::start_node(std::string_view name,
   return node->pid();
 }
 
+std::unique_ptr<traced_task> coop_node::trace(const datum& d) {
+  auto call = home().traces()->called(
+      *this, plugin_name_, task_name_, 2,
+      [&] { return term::list({shown_state(), shown(d)}); });
+  return call ? std::make_unique<traced_task>(*this, std::move(call)) : nullptr;
+}
+
+term coop_node::shown_state() {
+  const auto s = state();
+  const auto* const t = std::get_if<term>(&s);
+  return t != nullptr ? *t : std::get<otp::refusal>(s).reason;
+}
+
 bool coop_node::take(datum& d) {
   bool is_done = false;
+  const auto told = is_traced() ? trace(d) : nullptr;
   enter_task();
   const auto reason = [&] {
     try {
-      outlet out(static_cast<emitter*>(this));
+      outlet out(told ? told.get() : static_cast<emitter*>(this));
       task_.entry->call(state_, d, out);
       is_done = true;
+      if (told)
+        told->returned([this] { return shown_state(); });
       return std::optional<term>();
     } catch (...) {
+      if (told)
+        told->raised();
       return guarded(d.empty() ? term() : d.to_term(), [] { throw; });
     }
   }();

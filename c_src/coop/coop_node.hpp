@@ -14,6 +14,8 @@
 
 namespace esp::coop {
 
+class traced_task;
+
 class coop_node final : public member {
 public:
   coop_node(node::node& home, std::uint64_t number, const node_spec& s,
@@ -95,6 +97,8 @@ private:
     std::uint32_t number;
   };
 
+  std::unique_ptr<traced_task> trace(const datum& d); // null: not this call
+  term shown_state();
   void give(order o);
   void obey(const order& o);
   std::optional<term> make_next(plugin::task_ref to, bool is_down,

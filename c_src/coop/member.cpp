@@ -5,6 +5,8 @@
 #include "base/log.hpp"
 #include "coop/kill_switch.hpp"
 #include "coop/own_messages.hpp"
+#include "coop/traced_task.hpp"
+#include "node/tracing.hpp"
 
 #include <algorithm>
 
@@ -585,6 +587,8 @@ void member::pass_on(const term& caller) {
       if (is_router() || is_late_)
         break; // those behind have it from who made this one
       if (e.local) {
+        if (is_traced() || e.local->receiver->is_traced())
+          tell_hop(*e.local->receiver, own::barrier(e.number, caller));
         auto m = make(what::barrier, caller);
         m->edge = e.number;
         e.local->receiver->push(std::move(m), lane::data);
@@ -627,7 +631,8 @@ inline message_ptr member::on_edge(const out_edge& e, datum&& d) {
 inline void member::send_quickly(out_edge& e, datum&& d) {
   if (!e.has_credit()) [[unlikely]]
     wait_for_credit(e);
-  if (e.here == nullptr || is_debugged() || keeps_lane()) [[unlikely]]
+  if (e.here == nullptr || is_debugged() || keeps_lane() || is_traced()
+      || e.here->is_traced()) [[unlikely]]
     return send_otherwise(e, std::move(d));
   ++e.sent;
   e.here->push_from_process(on_edge(e, std::move(d)));
@@ -714,15 +719,17 @@ void member::send_otherwise(out_edge& e, datum&& d) {
   ++e.sent;
   if (is_debugged())
     debug_out(d.to_term(), e.to);
-  if (e.here != nullptr)
-    e.here->push(on_edge(e, std::move(d)), lane::data);
-  else
-    send(e.to, own::data(e.number, 1, env(), d.to_term()));
+  if (e.here == nullptr)
+    return send(e.to, own::data(e.number, 1, env(), d.to_term()));
+  auto m = on_edge(e, std::move(d));
+  if (is_traced() || e.here->is_traced())
+    tell_hop(*e.here, shown(m->value));
+  e.here->push(std::move(m), lane::data);
 }
 
 // Of what goes along with a datum to a process of this home.
 node::envelope_ptr member::envelope_for(const message& m, const esp::pid& to) {
-  if (!is_traced())
+  if (!has_token())
     return env();
   auto* const e = new node::envelope;
   const node::envelope_ptr held(e);
@@ -736,6 +743,15 @@ term member::as_sent(const message& m) const {
     return special_process::as_sent(m);
   return own::data(m.edge, m.units, m.env ? m.env : env(), m.value.to_term(),
                    m.urgent);
+}
+
+// Between two processes here it is the datum itself that is sent.
+void member::tell_hop(process& to, const term& message) {
+  auto& traces = *home().traces();
+  if (is_traced())
+    traces.sent(*this, message, to.pid(), !to.has_ended());
+  if (to.is_traced() && !to.has_ended())
+    traces.received(to, message, pid());
 }
 
 void member::deliver_result(datum&& d) {

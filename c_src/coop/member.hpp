@@ -233,6 +233,7 @@ private:
   void give_way();
   void deliver_result(datum&& d);
   node::envelope_ptr envelope_for(const node::message& m, const esp::pid& to);
+  void tell_hop(process& to, const term& message);
   void debug_result(const term& result, const term& to) {
     if (is_debugged())
       debug_out(result, to);

@@ -5,6 +5,7 @@
 #include "coop/kill_switch.hpp"
 #include "coop/member.hpp"
 #include "coop/own_messages.hpp"
+#include "coop/traced_task.hpp"
 
 #include <algorithm>
 #include <cassert>
@@ -254,6 +255,8 @@ void member::send_to_worker(out_edge& e, datum&& d) {
     m->edge = e.number;
     if (env())
       m->env = envelope_for(*m, to);
+    if (is_traced() || here->is_traced())
+      tell_hop(*here, shown(m->value));
     here->push(std::move(m), lane::data);
     here->push(last_on(e.number), lane::data);
   } else {

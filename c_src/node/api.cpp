@@ -335,7 +335,7 @@ make_child(process& me, std::function<void()> body) {
       term::tuple({atom("esp"), atom("spawn"), term::integer(1)});
   child->set_origin(initial, std::move(ancestors));
   child->hold(me.code()); // which `body` is of
-  if (me.is_traced())
+  if (me.has_token())
     hand_token_on(me, *child);
   return child;
 }
@@ -352,7 +352,7 @@ pid spawn_link(std::function<void()> body) {
   process& me = alive();
   const auto child = make_child(me, std::move(body));
   child->receive_link(me.pid());
-  if (!me.receive_link(child->pid())) { // killed meanwhile: takes it along
+  if (!me.receive_link(child->pid(), true)) { // killed meanwhile: takes it along
     static const atom killed("killed");
     child->end(killed);
   }

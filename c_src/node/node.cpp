@@ -1,6 +1,7 @@
 #include "node/node.hpp"
 
 #include "base/log.hpp"
+#include "node/tracing.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -176,26 +177,41 @@ void node::forget(process& p, atom registered) {
 }
 
 bool node::register_name(atom n, const process_ptr& p) {
-  const std::lock_guard guard(mutex_);
-  if (p->name() != atom() || p->has_ended()
-      || !names_.try_emplace(n, p->number()).second)
-    return false;
-  p->set_name(n);
-  if (!p->has_ended())
-    return true;
-  names_.erase(n); // its end may not have seen it
-  return false;
+  {
+    const std::lock_guard guard(mutex_);
+    if (p->name() != atom() || p->has_ended()
+        || !names_.try_emplace(n, p->number()).second)
+      return false;
+    p->set_name(n);
+    if (p->has_ended()) { // its end may not have seen it
+      names_.erase(n);
+      return false;
+    }
+  }
+  tell_named(n, p, "register");
+  return true;
 }
 
 bool node::unregister_name(atom n) {
-  const std::lock_guard guard(mutex_);
-  const auto it = names_.find(n);
-  if (it == names_.end())
-    return false;
-  if (const auto p = table_.find(it->second))
-    p->set_name(atom());
-  names_.erase(it);
+  process_ptr p;
+  {
+    const std::lock_guard guard(mutex_);
+    const auto it = names_.find(n);
+    if (it == names_.end())
+      return false;
+    p = table_.find(it->second);
+    if (p)
+      p->set_name(atom());
+    names_.erase(it);
+  }
+  if (p)
+    tell_named(n, p, "unregister");
   return true;
+}
+
+void node::tell_named(atom n, const process_ptr& p, std::string_view what) {
+  if (p->is_traced())
+    traces_->event(*p, atom(what), n);
 }
 
 process_ptr node::whereis(atom n) const {
@@ -311,23 +327,44 @@ void node::send(const dist::control& c) {
     p->send(c);
 }
 
+bool node::is_tracing() const noexcept {
+  return traces_ != nullptr && traces_->is_on();
+}
+
+void node::tell_sent(const pid& from, const term& to, bool exists,
+                     const term& m) {
+  const auto by = find(from);
+  if (by && by->is_traced())
+    traces_->sent(*by, m, to, exists);
+}
+
 void node::send_message(const pid& from, const pid& to, const term& m,
                         const std::optional<seq_token>& token) {
   if (to.node == name_) {
-    if (const auto p = find(to))
+    const auto p = find(to);
+    if (is_tracing())
+      tell_sent(from, to, p && !p->has_ended(), m);
+    if (p)
       p->deliver(m, from, token);
     return;
   }
+  if (is_tracing())
+    tell_sent(from, to, true, m);
   send(dist::send{from, to, m, on_wire(token)});
 }
 
 void node::send_message(const pid& from, atom to, atom at_node, const term& m,
                         const std::optional<seq_token>& token) {
   if (at_node == name_ || at_node == atom()) {
-    if (const auto p = whereis(to))
+    const auto p = whereis(to);
+    if (is_tracing())
+      tell_sent(from, to, p && !p->has_ended(), m);
+    if (p)
       p->deliver(m, from, token);
     return;
   }
+  if (is_tracing())
+    tell_sent(from, term::tuple({to, at_node}), true, m);
   peers_->send(at_node, dist::reg_send{from, to, m, on_wire(token)});
 }
 
@@ -339,17 +376,23 @@ void node::reply(const pid& from, const term& to, const term& answer) {
   if (!caller)
     return;
   const term m = term::tuple({parts[1], answer});
-  const auto p = caller->node == name_ ? nullptr : peers_->find(caller->node);
-  if (caller->node != name_ && !p)
+  const bool is_here = caller->node == name_;
+  const auto p = is_here ? nullptr : peers_->find(caller->node);
+  if (!is_here && !p)
     return;
   dist::send s{from, *caller, m, std::nullopt};
-  if (const auto alias = alias_of(parts[1]))
+  const auto alias = alias_of(parts[1]);
+  if (alias)
     s.to = *alias;
+  const term shown = alias ? term(*alias) : term(*caller);
+  if (is_tracing())
+    tell_sent(from, shown,
+              !is_here
+                  || (alias ? with_alias(*alias) : find(*caller)) != nullptr,
+              m);
   process* const me = process::current();
-  if (me != nullptr && me->is_traced() && me->pid() == from)
-    s.token = on_wire(me->seq_send(std::visit([](const auto& to_) {
-                                     return term(to_);
-                                   }, s.to), m));
+  if (me != nullptr && me->has_token() && me->pid() == from)
+    s.token = on_wire(me->seq_send(shown, m));
   if (p)
     p->send(s);
   else
@@ -438,10 +481,14 @@ void node::deliver(const dist::control& c) {
             if (p == nullptr)
               return;
             const auto token = token_of(s.token);
-            if (alias == nullptr
-                || !p->receive_answer(*alias,
-                                      process::answer_of(s.message, token)))
+            if (alias != nullptr
+                && p->receive_answer(*alias,
+                                     process::answer_of(s.message, token))) {
+              if (p->is_traced())
+                traces_->received(*p, s.message, s.from);
+            } else {
               p->deliver(s.message, s.from, token, s.priority);
+            }
           },
           [&](const dist::reg_send& s) {
             if (const auto p = whereis(s.to))

@@ -38,6 +38,8 @@ struct node_options {
       nullptr;
 };
 
+class tracing;
+
 class node final : public peer_events {
 public:
   explicit node(node_options o);
@@ -129,6 +131,11 @@ public:
 
   // ---- What the rooms above install -------------------------------------
 
+  // Who is told of traced processes; null: nobody, and none is traced. Before
+  // start(); it outlives the node.
+  void trace_with(tracing* t) noexcept { traces_ = t; }
+  tracing* traces() const noexcept { return traces_; }
+
   // Makes the process that a spawn request asks for; it must not have run.
   // An atom is the error for the reply: badopt, system_limit, notsup.
   std::function<std::variant<process_ptr, atom>(const dist::spawn_request&)>
@@ -173,6 +180,9 @@ private:
   void deliver(const dist::control& c); // to a target on this node
   void lost(atom node_name);
   void look_at_ends();
+  void tell_sent(const pid& from, const term& to, bool exists, const term& m);
+  void tell_named(atom n, const process_ptr& p, std::string_view what);
+  bool is_tracing() const noexcept;
 
   node_options options_;
   atom name_;
@@ -193,6 +203,7 @@ private:
 
   std::mutex ends_mutex_;
   std::deque<std::pair<process::clock::time_point, std::uint64_t>> ends_;
+  tracing* traces_ = nullptr;
 
   std::unique_ptr<peers> peers_; // the workers send until they have ended
   sched::scheduler workers_;

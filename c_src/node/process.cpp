@@ -5,6 +5,7 @@
 #include "base/log.hpp"
 #include "node/node.hpp"
 #include "node/spawned.hpp"
+#include "node/tracing.hpp"
 
 #include <algorithm>
 #include <mutex>
@@ -30,6 +31,24 @@ esp::pid process::pid() const noexcept {
   return home_.pid_of(number_);
 }
 
+void process::set_origin(origin_ptr o) {
+  origin_.store(o.detach(), std::memory_order_release);
+  if (tracing* const t = home_.traces(); t != nullptr && t->is_on()) {
+    const auto& kin = where_from()->ancestors;
+    const auto parent = kin.empty() ? std::nullopt : kin.front().as_pid();
+    t->made(*this, current_ != nullptr ? current_->pid()
+                                       : parent.value_or(esp::pid()));
+  }
+}
+
+void process::set_traced(bool on) noexcept {
+  const std::lock_guard guard(lock_);
+  if (on)
+    set(traced);
+  else
+    clear(traced);
+}
+
 process::more_of process::more() {
   for (std::unique_ptr<extra> fresh;; fresh = std::make_unique<extra>()) {
     std::unique_lock guard(lock_);
@@ -51,6 +70,8 @@ std::unique_ptr<process::extra> process::shed() noexcept {
 void process::deliver(term message, const std::optional<esp::pid>& from,
                       const std::optional<seq_token>& token,
                       bool has_priority) {
+  if (is_traced())
+    home_.traces()->received(*this, message, from);
   // Not every server knows aliases: some answer to the pid.
   if ((flags_.load(std::memory_order_acquire) & expects) != 0
       && message.arity() == 2 && message.kind() == kind::tuple)
@@ -115,7 +136,7 @@ void process::push(message_ptr m, lane l) noexcept {
 // whatever ends it does so before it is gone. What came from elsewhere before goes
 // first.
 void process::push_from_process(message_ptr m) noexcept {
-  std::uint16_t f = 0;
+  std::uint32_t f = 0;
   {
     const sched::station::own_lock own(sched::this_worker::here(), *this);
     f = flags_.load(std::memory_order_relaxed);
@@ -257,12 +278,13 @@ bool process::take_over() noexcept {
 void process::run() noexcept {
   process* const outer = std::exchange(current_, this);
   lock_.lock();
-  flags_.store(static_cast<std::uint16_t>(
-                   (flags_.load(std::memory_order_relaxed) | running)
-                   & ~(queued | again)),
+  flags_.store((flags_.load(std::memory_order_relaxed) | running)
+                   & ~static_cast<std::uint32_t>(queued | again),
                std::memory_order_release);
   message* came = take_arrivals();
   lock_.unlock();
+  if (is_traced())
+    home_.traces()->scheduled(*this, true);
   if (looks_at_arrivals_ && came != nullptr)
     arrived(*came);
 
@@ -280,21 +302,23 @@ void process::run() noexcept {
       if (!m)
         continue; // what came was urgent data
       // What is asked under a token is answered under it.
-      const bool is_traced = m->env && m->kind == what::control;
+      const bool is_under = m->env && m->kind == what::control;
       try {
-        if (is_traced)
+        if (is_under)
           take_envelope(*m);
         handle_control(*m);
       } catch (...) {
         note_caught();
       }
-      if (is_traced && env_)
+      if (is_under && env_)
         let_go_of_envelope();
       if (control.empty())
         home_.flush(); // an answer does not wait for the data behind it
     }
   }
   run_ended();
+  if (is_traced())
+    home_.traces()->scheduled(*this, false);
 
   lock_.lock();
   clear(running);
@@ -379,7 +403,7 @@ message_list process::take_lane() noexcept {
 }
 
 void process::drop_lane() noexcept {
-  std::uint16_t f = 0;
+  std::uint32_t f = 0;
   {
     const std::lock_guard guard(lock_);
     f = set(lane_taken);
@@ -391,11 +415,15 @@ void process::drop_lane() noexcept {
 void process::wait_parked(clock::time_point until) {
   home_.flush(); // whom we wait for may wait for what we sent
   process* const me = std::exchange(current_, nullptr);
+  if (is_traced())
+    home_.traces()->scheduled(*this, false);
   if (until == clock::time_point::max())
     extra_->parker.wait();
   else
     extra_->parker.wait_until(until);
   current_ = me;
+  if (is_traced())
+    home_.traces()->scheduled(*this, true);
   const std::lock_guard guard(lock_);
   clear(blocked | on_data);
 }

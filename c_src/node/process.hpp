@@ -68,8 +68,9 @@ public:
   // Looks again whether it has something to do: credit has come back.
   void kick() noexcept;
 
-  // False if the process has ended: the caller answers `noproc`.
-  bool receive_link(const esp::pid& from);
+  // False if the process has ended: the caller answers `noproc`. `by_itself`:
+  // the process has asked for it.
+  bool receive_link(const esp::pid& from, bool by_itself = false);
   void receive_unlink(const esp::pid& from, std::uint64_t id);
   void receive_unlink_ack(const esp::pid& from, std::uint64_t id);
   bool receive_monitor(const esp::pid& watcher, const dist::pid_or_name& given,
@@ -135,13 +136,19 @@ public:
   const origin* where_from() const noexcept {
     return origin_.load(std::memory_order_acquire);
   }
-  // Once. Whoever has found the process may be looking.
-  void set_origin(origin_ptr o) noexcept {
-    origin_.store(o.detach(), std::memory_order_release);
-  }
+  // Once, before it runs. Whoever has found the process may be looking.
+  void set_origin(origin_ptr o);
   void set_origin(term initial_call, std::vector<term> ancestors) {
     set_origin(new origin(std::move(initial_call), std::move(ancestors)));
   }
+
+  // Somebody traces it: tracing.hpp is to hear of what it does.
+  bool is_traced() const noexcept {
+    return (flags_.load(std::memory_order_relaxed) & traced) != 0;
+  }
+  void set_traced(bool on) noexcept;
+  // What tracing itself is made of is not traced: that would never end.
+  virtual bool may_be_traced() const noexcept { return true; }
 
   // ---- On its own fiber ------------------------------------------------
 
@@ -187,7 +194,7 @@ public:
   void send(atom to, atom at_node, const term& message);
   // Whether it works under a seq_trace token; which; what a message to `to`
   // takes along, of which the tracer hears; seq_trace:print/1.
-  bool is_traced() const noexcept { return env_ && env_->token; }
+  bool has_token() const noexcept { return env_ && env_->token; }
   envelope_ptr present_token(); // null: none
   std::optional<seq_token> seq_send(const term& to, const term& message);
   bool seq_print(const term& info);
@@ -393,7 +400,7 @@ private:
       return true;
     }
   };
-  enum flag : std::uint16_t {
+  enum flag : std::uint32_t {
     queued = 1,        // in a run queue
     running = 2,       // inside run()
     blocked = 4,       // its fiber waits
@@ -410,6 +417,7 @@ private:
     lane_taken = 8192, // kept, and no longer
     called = 16384,    // something is in the control lane
     has_far = 32768,   // data_ is not empty
+    traced = 65536,    // dbg
   };
   // Data handled in one run(): enough to make the switch cheap, few enough that
   // a neighbour's turn comes within microseconds.
@@ -436,15 +444,15 @@ private:
   // Under lock_, as all writes of flags_ are, or before anybody else knows of
   // it: plain stores, for a locked one costs as much as a good part of a hop.
   // The flags as they were.
-  std::uint16_t set(int f) noexcept {
+  std::uint32_t set(int f) noexcept {
     const auto old = flags_.load(std::memory_order_relaxed);
-    flags_.store(static_cast<std::uint16_t>(old | f),
+    flags_.store(old | static_cast<std::uint32_t>(f),
                  std::memory_order_release);
     return old;
   }
-  std::uint16_t clear(int f) noexcept {
+  std::uint32_t clear(int f) noexcept {
     const auto old = flags_.load(std::memory_order_relaxed);
-    flags_.store(static_cast<std::uint16_t>(old & ~f),
+    flags_.store(old & ~static_cast<std::uint32_t>(f),
                  std::memory_order_release);
     return old;
   }
@@ -481,7 +489,7 @@ private:
   bool suspended_ = false;         // written by the process itself only
   bool finalizing_ = false;        // likewise
   bool looks_at_arrivals_ = false; // set before it runs
-  std::atomic<std::uint16_t> flags_{0};
+  std::atomic<std::uint32_t> flags_{0};
   // Data that came, counted under lock_ or on its worker, and those taken, by
   // the fiber: plain stores each, for a locked one costs as much as the rest of
   // a hop.

@@ -56,7 +56,7 @@ term process::seq_trace_token() const {
 }
 
 envelope_ptr process::present_token() {
-  if (!is_traced())
+  if (!has_token())
     return nullptr;
   std::optional<seq_token> t;
   {
@@ -93,7 +93,7 @@ void process::let_go_of_envelope() {
 
 void process::take_token(const message& m) {
   const auto t = live(m);
-  if (!t && !is_traced())
+  if (!t && !has_token())
     return;
   set_token(t);
   env_ = envelope_of(env_ ? env_->call : std::nullopt, t);
@@ -125,7 +125,7 @@ process::spawned_under(const seq_token& t, const dist::spawn_request& s) {
 }
 
 std::optional<seq_token> process::next_token() {
-  if (!is_traced())
+  if (!has_token())
     return std::nullopt;
   const esp::pid me = pid();
   const std::lock_guard guard(lock_);
@@ -154,12 +154,12 @@ bool process::seq_print(const term& info) {
 
 void process::send(const esp::pid& to, const term& message) {
   home_.send_message(pid(), to, message,
-                     is_traced() ? seq_send(to, message) : std::nullopt);
+                     has_token() ? seq_send(to, message) : std::nullopt);
 }
 
 void process::send(atom to, atom at_node, const term& message) {
   home_.send_message(pid(), to, at_node, message,
-                     is_traced()
+                     has_token()
                          ? seq_send(term::tuple({to, at_node}), message)
                          : std::nullopt);
 }

@@ -4,6 +4,7 @@
 
 #include "node/node.hpp"
 #include "node/process.hpp"
+#include "node/tracing.hpp"
 
 #include <algorithm>
 #include <mutex>
@@ -11,6 +12,8 @@
 namespace esp::node {
 
 namespace {
+
+const atom getting_unlinked("getting_unlinked");
 
 term exit_message(const esp::pid& from, const term& reason) {
   static const atom tag("EXIT");
@@ -21,16 +24,27 @@ term exit_message(const esp::pid& from, const term& reason) {
 
 // ---- As they come --------------------------------------------------------
 
-bool process::receive_link(const esp::pid& from) {
-  const auto x = more();
-  if (flags_.load(std::memory_order_relaxed) & dead)
-    return false;
-  x->links.add({from, 0});
+bool process::receive_link(const esp::pid& from, bool by_itself) {
+  static const atom getting_linked("getting_linked");
+  {
+    const auto x = more();
+    if (flags_.load(std::memory_order_relaxed) & dead)
+      return false;
+    x->links.add({from, 0});
+  }
+  if (is_traced()) {
+    if (by_itself)
+      home_.traces()->linked(*this, from);
+    else
+      home_.traces()->event(*this, getting_linked, from);
+  }
   return true;
 }
 
 void process::receive_unlink(const esp::pid& from, std::uint64_t) {
   receive_unlink_ack(from, 0);
+  if (is_traced())
+    home_.traces()->event(*this, getting_unlinked, from);
 }
 
 void process::receive_unlink_ack(const esp::pid& from, std::uint64_t id) {
@@ -71,6 +85,8 @@ void process::receive_down(const dist::monitor_exit& down) {
     if (receive_answer(down.ref, std::make_unique<message>(
                                      what::down,
                                      datum::of(message_of(object))))) {
+      if (is_traced())
+        home_.traces()->received(*this, message_of(object), std::nullopt);
       const std::lock_guard guard(lock_);
       if (extra_) // who heard the answer may have gone on since
         if (auto* const w = extra_->watches.find(down.ref))
@@ -96,6 +112,8 @@ void process::receive_down(const dist::monitor_exit& down) {
   const term object = std::holds_alternative<esp::pid>(target)
                           ? term(std::get<esp::pid>(target))
                           : term::tuple({std::get<atom>(target), at});
+  if (is_traced())
+    home_.traces()->received(*this, message_of(object), std::nullopt);
   push(std::make_unique<message>(what::down, datum::of(message_of(object))),
        down_lane());
 }
@@ -128,6 +146,8 @@ void process::receive_exit(const esp::pid& from, const term& reason,
     }
     trapped = (f & traps) != 0;
   }
+  if (by_link && is_traced())
+    home_.traces()->event(*this, getting_unlinked, from);
   const bool kill = !by_link && reason.is_atom("kill");
   if (kill) {
     static const atom killed_reason("killed");
@@ -136,13 +156,16 @@ void process::receive_exit(const esp::pid& from, const term& reason,
   }
   if (intercept_exit(from, reason, by_link))
     return;
-  if (trapped)
+  if (trapped) {
+    if (is_traced())
+      home_.traces()->received(*this, exit_message(from, reason), from);
     push(std::make_unique<message>(what::exit,
                                    datum::of(exit_message(from, reason))),
          has_priority && down_lane() == lane::data ? lane::urgent
                                                    : down_lane());
-  else if (!reason.is_atom("normal") || (!by_link && from == pid()))
+  } else if (!reason.is_atom("normal") || (!by_link && from == pid())) {
     note_exit(reason, false);
+  }
 }
 
 void process::receive_leader(const esp::pid& leader) {
@@ -241,6 +264,8 @@ void process::fire(const term& reason) {
     watches = std::move(extra_->watches);
     name = extra_->name;
   }
+  if (is_traced())
+    home_.traces()->ended(*this, reason, name);
   if (is_kept)
     home_.unregister_name(name); // found by its pid until take_lane()
   else
@@ -264,6 +289,8 @@ void process::fire(const term& reason) {
 // ---- As it makes them ----------------------------------------------------
 
 void process::link(const esp::pid& to) {
+  if (is_traced())
+    home_.traces()->linked(*this, to);
   {
     const auto x = more();
     auto* const known = x->links.find(to);
@@ -286,6 +313,9 @@ void process::unlink(const esp::pid& from) {
       return;
     l->unlinking = id;
   }
+  static const atom unlink_("unlink");
+  if (is_traced())
+    home_.traces()->event(*this, unlink_, from);
   home_.send(dist::unlink{id, pid(), from});
 }
 

@@ -12,6 +12,10 @@
 #include <functional>
 #include <initializer_list>
 
+namespace esp::trace {
+class table;
+}
+
 namespace esp::served {
 
 // erlang: node/0,1, nodes/0,1, self/0, group_leader/0, apply/2,3, error/1,2,
@@ -38,8 +42,14 @@ void add_appmon_info(function_table& t,
                      std::function<process_tree(node::node&)> processes);
 // seq_trace: set_system_tracer/1, get_system_tracer/0, reset_trace/0.
 void add_seq_trace(function_table& t);
-// dbg:do_relay/2,3, as far as etop needs it.
-void add_dbg(function_table& t);
+// erlang: trace/3, trace_pattern/2,3, trace_info/2, match_spec_test/3;
+// trace:function/4. `tasks` are what can be traced as functions.
+void add_trace(function_table& t, trace::table& traces, tasks_of tasks);
+// dbg: do_relay/2,3, erlang_trace/3,4, get_info/0, deliver_and_flush/1,2;
+// erlang:port_control/3.
+void add_dbg(function_table& t, trace::table& traces);
+// observer_backend: ttb_init_node/3, ttb_write_trace_info/3, ttb_stop/1.
+void add_ttb(function_table& t, trace::table& traces);
 
 // Arguments of the types that Erlang wants; anything else is badarg.
 atom atom_of(const term& t);

@@ -29,6 +29,8 @@ public:
         function_(std::move(function)) {}
 
   const term& function() const noexcept { return function_; }
+  // Tracing is controlled, and brought to the tracer, by such.
+  bool may_be_traced() const noexcept override { return false; }
 
 private:
   const term function_;

@@ -3,11 +3,13 @@
 #include "rpc/bifs.hpp"
 #include "rpc/erpc.hpp"
 #include "rpc/servers.hpp"
+#include "trace/table.hpp"
 
 namespace esp::served {
 
-void offer(node::node& home, function_table& table,
+void offer(node::node& home, function_table& table, trace::table& traces,
            std::function<void()> stop, knowledge more) {
+  home.trace_with(&traces);
   add_erlang(table);
   add_process_info(table);
   add_system_info(table);
@@ -16,7 +18,9 @@ void offer(node::node& home, function_table& table,
   add_observer_backend(table);
   add_appmon_info(table, std::move(more.processes));
   add_seq_trace(table);
-  add_dbg(table);
+  add_trace(table, traces, std::move(more.tasks));
+  add_dbg(table, traces);
+  add_ttb(table, traces);
   table.know([modules = std::move(more.modules)] {
     static const term preloaded = atom("preloaded");
     auto all = modules();

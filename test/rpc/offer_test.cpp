@@ -4,6 +4,7 @@
 #include "rpc/offer.hpp"
 
 #include "support/live_node.hpp"
+#include "trace/table.hpp"
 
 #include <doctest/doctest.h>
 
@@ -21,7 +22,7 @@ const std::string erl = "rpc_erl@127.0.0.1";
 
 struct world {
   world() : erlang(epmd, erl), home(test::options_of("rpc@127.0.0.1", epmd)) {
-    esp::served::offer(home, table, [this] { stops.release(); });
+    esp::served::offer(home, table, traces, [this] { stops.release(); });
     table.add("test", "leak", 0,
               [](esp::served::call_context&, esp::served::arguments) -> term {
                 throw std::runtime_error("a leak");
@@ -37,6 +38,7 @@ struct world {
   test::erlang_node erlang;
   std::counting_semaphore<> stops{0};
   esp::served::function_table table;
+  esp::trace::table traces;
   esp::node::node home;
 };
 
