@@ -258,11 +258,16 @@ handle_control({'$coop', flushed, Ref, Total}, Edges, Head = #head{flushes = Flu
                 maps:remove(Ref, Flushes)
         end,
     {ok, Edges, Head#head{flushes = Flushes2}};
-handle_control({'$coop', stop_entry, Switch}, Edges, Head = #head{calls = #{}}) ->
+handle_control({'$coop', stop_entry, Switch}, Edges, Head = #head{calls = #{}}) when
+    is_pid(Switch)
+->
     Switch ! {'$coop', entry_stopped, self()},
     {ok, coop_edges:close(Edges), Head};
-handle_control({'$coop', wire, Switch, Wiring}, Edges, Head = #head{calls = #{}}) ->
-    #{out := Out, nodes := Nodes, restarted := Restarted} = Wiring,
+handle_control(
+    {'$coop', wire, Switch, #{out := Out, nodes := Nodes, restarted := {_, #{}} = Restarted}},
+    Edges,
+    Head = #head{calls = #{}}
+) when is_pid(Switch), length(Out) >= 0 ->
     Switch ! {'$coop', wired, self()},
     {ok, add_out(Out, Head#head.window, Edges), restarted(Restarted, Head#head{nodes = Nodes})};
 handle_control(_Message, _Edges, _Head) ->

@@ -277,12 +277,24 @@ accept({'DOWN', Ref, process, _Pid, _Reason} = Message, Env, P) ->
 accept(Message, Env, P) ->
     accept_plain(Message, Env, P).
 
-with_token({'$coop', Kind, Edge, Units, Env, Data}, #{token := Token}) when
+with_token({'$coop', _, _, _, [], _} = Message, []) ->
+    Message;
+with_token({'$coop', Kind, Edge, Units, Sent, Data}, Env) when
     Kind =:= data; Kind =:= priority; Kind =:= batch
 ->
-    {'$coop', Kind, Edge, Units, coop_token:keep(Env, Token), Data};
+    Token =
+        case Env of
+            #{token := Its} -> Its;
+            _ -> []
+        end,
+    {'$coop', Kind, Edge, Units, coop_token:keep(sent_env(Sent), Token), Data};
 with_token(Message, _Env) ->
     Message.
+
+%% What a stranger has made up is none, lest an answer to it end the process. A
+%% token never comes this way.
+sent_env(#{call := {Pid, _Tag} = From}) when is_pid(Pid) -> #{call => From};
+sent_env(_) -> [].
 
 accept_ours({'$coop', data, _Edge, Units, _Env, _Datum} = Item, P) when ?IS_UNITS(Units) ->
     admit(Item, P);

@@ -33,7 +33,8 @@ follow(CNode) ->
     try
         gen_server:call(?MODULE, {follow, CNode}, infinity)
     catch
-        exit:{noproc, _} -> ok
+        %% levels only advise: whoever connects does not end for want of them
+        exit:_ -> ok
     end.
 
 -spec init([]) -> {ok, #state{}}.
@@ -41,7 +42,7 @@ init([]) ->
     {ok, lists:foldl(fun({_Name, CNode}, State) -> add(CNode, State) end, #state{}, esp_nodes:all())}.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}}.
-handle_call({follow, CNode}, _From, State) ->
+handle_call({follow, CNode}, _From, State) when is_atom(CNode) ->
     {reply, ok, add(CNode, State)};
 handle_call(Request, _From, State) ->
     {reply, {error, {unknown_request, Request}}, State}.

@@ -39,25 +39,33 @@ handle_info(Message, []) ->
     coop_process:log_unexpected(?MODULE, Message),
     {noreply, []}.
 
+%% The type that seq_trace:get_system_tracer/0 has in its specification forgets
+%% modules, which set_system_tracer/1 takes.
+-dialyzer([{no_match, give/2}, {no_unused, options/1}]).
+
 give(false, _Event) ->
     ok;
 give(Pid, Event) when is_pid(Pid) ->
     Pid ! Event,
     ok;
 give(Port, Event) when is_port(Port) ->
-    %% as a tracer's port gets them; it may just have been closed
-    try erlang:port_command(Port, term_to_binary(Event)) of
-        true -> ok
+    %% as a tracer's port gets them; it may just have been closed, and one that
+    %% is busy is not waited for
+    try erlang:port_command(Port, term_to_binary(Event), [nosuspend]) of
+        _IsTaken -> ok
     catch
-        error:badarg -> ok
+        _:_ -> ok
     end;
 give({Module, State}, Event) ->
-    %% a tracer module: erl_tracer(3)
+    %% a tracer module: erl_tracer(3); its failure is its own, as in the emulator
     Label = element(2, Event),
-    case Module:enabled(seq_trace, State, Label) of
-        trace -> Module:trace(seq_trace, State, Label, element(3, Event), options(Event));
-        _ -> ok
-    end,
+    _ =
+        try
+            trace =:= Module:enabled(seq_trace, State, Label) andalso
+                Module:trace(seq_trace, State, Label, element(3, Event), options(Event))
+        catch
+            _:_ -> ok
+        end,
     ok.
 
 options({seq_trace, _Label, _Info}) -> #{};

@@ -87,6 +87,7 @@ groups() ->
             every_process_answers_sys_when_suspended,
             every_process_changes_code_when_suspended,
             every_process_drops_plain_exit_messages,
+            a_forged_envelope_is_none,
             every_process_answers_coop_requests,
             every_process_terminates_as_told,
             the_state_of_a_node_is_its_tasks,
@@ -1102,6 +1103,51 @@ every_process_changes_code_when_suspended(_) ->
 
 every_process_drops_plain_exit_messages(_) ->
     every(fun esp_test_lib:drops_a_plain_exit_message/1).
+
+%% The data are as good as any. A body made again has nobody to tell of calls that
+%% there never were.
+a_forged_envelope_is_none(_) ->
+    Coop = start([pass(a), pass(b)], #{
+        receiver => self(), restart => {body, #{intensity => 5, period => 10}}
+    }),
+    Envs = [
+        junk,
+        #{call => junk},
+        #{call => {junk, tag}},
+        #{call => {self(), tag, x}},
+        #{token => junk},
+        [junk | junk]
+    ],
+    Data = [
+        {Label, Kind, I}
+     || Label <- [[], x], Kind <- [data, priority, batch], I <- lists:seq(1, length(Envs))
+    ],
+    [
+        begin
+            [forge(Pid, lists:nth(I, Envs), Datum) || {_, _, I} = Datum <- Data],
+            Results = lists:sort(take(length(Data))),
+            _ = seq_trace:set_token([]),
+            {Pid, Results} = {Pid, lists:sort(Data)}
+        end
+     || Pid <- [Coop, pid(Coop, a), pid(Coop, b)]
+    ],
+    [
+        Coop ! {'$coop', wire, Switch, Wiring}
+     || Switch <- [junk, self()], Wiring <- [junk, #{}, #{out => x, nodes => [], restarted => x}]
+    ],
+    Coop ! {'$coop', stop_entry, junk},
+    {ok, 1} = coop:call(Coop, 1, 5000),
+    #{restarts := 0} = coop:info(Coop),
+    exit(pid(Coop, a), kill),
+    eventually(restarted, fun() -> maps:get(restarts, coop:info(Coop)) =:= 1 end),
+    {ok, 2} = coop:call(Coop, 2, 5000),
+    stop(Coop).
+
+forge(Pid, Env, {Label, Kind, _} = Datum) ->
+    _ = [seq_trace:set_token(label, Label) || Label =/= []],
+    Pid ! {'$coop', Kind, 99, 1, Env, case Kind of batch -> [Datum]; _ -> Datum end},
+    _ = seq_trace:set_token([]),
+    ok.
 
 every_process_answers_coop_requests(_) ->
     Coop = start([pass(a)], #{}),

@@ -83,6 +83,7 @@ signature declared(Dwarf_Die* die) {
             || tag == DW_TAG_structure_type))
       s.name.insert(0, std::string(name) + "::");
   }
+  cut_name(s.name);
   Dwarf_Die child;
   for (int more = ::dwarf_child(&d, &child); more == 0;
        more = ::dwarf_siblingof(&child, &child))

@@ -83,21 +83,28 @@ signature parse_signature(std::string_view s) {
              "std::__cxx11::basic_string<char, std::char_traits<char>, "
              "std::allocator<char> >",
              "std::string");
-  if (result.name.size() > max_name) {
-    std::size_t end = max_name - 3; // not within a character
-    while ((static_cast<unsigned char>(result.name[end]) & 0xC0) == 0x80)
-      --end;
-    result.name.replace(end, std::string::npos, "...");
-  }
+  cut_name(result.name);
   return result;
+}
+
+void cut_name(std::string& name) {
+  if (name.size() <= max_name)
+    return;
+  std::size_t end = max_name - 3;
+  while (end > 0 && (static_cast<unsigned char>(name[end]) & 0xC0) == 0x80)
+    --end;
+  name.replace(end, std::string::npos, "...");
 }
 
 signature signature_of(const char* symbol) {
   int status = 0;
   const std::unique_ptr<char, decltype(&std::free)> plain(
       abi::__cxa_demangle(symbol, nullptr, nullptr, &status), &std::free);
-  // What is not C++ has no parameters in its name.
-  return status == 0 ? parse_signature(plain.get()) : signature{symbol, 0};
+  if (status == 0)
+    return parse_signature(plain.get());
+  signature s{symbol, 0}; // what is not C++ has no parameters in its name
+  cut_name(s.name);
+  return s;
 }
 
 } // namespace esp::backtrace

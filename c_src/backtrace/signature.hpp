@@ -20,5 +20,7 @@ struct signature {
 signature signature_of(const char* symbol);
 // The same of what a demangler has written.
 signature parse_signature(std::string_view plain);
+// Not within a character.
+void cut_name(std::string& name);
 
 } // namespace esp::backtrace

@@ -29,6 +29,19 @@ etf::head head_of(const term& t) { return etf::read(begin_of(t)); }
 // Beyond it is system_limit, long before memory is.
 constexpr unsigned most_bits = 1u << 20;
 
+// Of an operand, too: what comes from outside may be of any size.
+std::optional<number> operand(const term& t) {
+  const auto h = head_of(t);
+  return h.what == etf::form::big && h.count > most_bits / 8 ? std::nullopt
+                                                             : number_at(h);
+}
+std::optional<integer> integer_operand(const term& t) {
+  auto n = operand(t);
+  if (!n || !std::holds_alternative<integer>(*n))
+    return std::nullopt;
+  return std::get<integer>(*std::move(n));
+}
+
 value made(const number& n) {
   if (const auto* f = std::get_if<double>(&n)) {
     if (!std::isfinite(*f))
@@ -48,7 +61,7 @@ std::optional<double> float_of(const number& n) {
 
 template <class Op>
 value calculate(args a, Op op) {
-  const auto x = number_of(a[0]), y = number_of(a[1]);
+  const auto x = operand(a[0]), y = operand(a[1]);
   if (!x || !y)
     return std::nullopt;
   if (x->index() == 0 && y->index() == 0)
@@ -61,14 +74,14 @@ value calculate(args a, Op op) {
 
 template <class Op>
 value on_integers(args a, Op op) {
-  const auto x = integer_of(a[0]), y = integer_of(a[1]);
+  const auto x = integer_operand(a[0]), y = integer_operand(a[1]);
   if (!x || !y)
     return std::nullopt;
   return op(*x, *y);
 }
 
 value divide(const caller&, args a) {
-  const auto x = number_of(a[0]), y = number_of(a[1]);
+  const auto x = operand(a[0]), y = operand(a[1]);
   if (!x || !y)
     return std::nullopt;
   const auto f = float_of(*x), g = float_of(*y);
@@ -97,7 +110,7 @@ value shift(const integer& i, const integer& by) {
 }
 
 value rounded(const caller&, args a) {
-  const auto n = number_of(a[0]);
+  const auto n = operand(a[0]);
   if (!n)
     return std::nullopt;
   if (const auto* f = std::get_if<double>(&*n))
@@ -106,7 +119,7 @@ value rounded(const caller&, args a) {
 }
 
 value cut(const caller&, args a) {
-  const auto n = number_of(a[0]);
+  const auto n = operand(a[0]);
   if (!n)
     return std::nullopt;
   if (const auto* f = std::get_if<double>(&*n))
@@ -115,7 +128,7 @@ value cut(const caller&, args a) {
 }
 
 value absolute(const caller&, args a) {
-  auto n = number_of(a[0]);
+  auto n = operand(a[0]);
   if (!n)
     return std::nullopt;
   if (auto* f = std::get_if<double>(&*n))
@@ -125,7 +138,7 @@ value absolute(const caller&, args a) {
 }
 
 value negated(const caller&, args a) {
-  const auto n = number_of(a[0]);
+  const auto n = operand(a[0]);
   if (!n)
     return std::nullopt;
   if (const auto* f = std::get_if<double>(&*n))
@@ -134,7 +147,7 @@ value negated(const caller&, args a) {
 }
 
 value to_floating(const caller&, args a) {
-  const auto n = number_of(a[0]);
+  const auto n = operand(a[0]);
   const auto f = n ? float_of(*n) : std::nullopt;
   return f ? value(term::floating(*f)) : std::nullopt;
 }
@@ -315,7 +328,7 @@ const struct {
 
     {"+", 1,
      [](const caller&, args a) {
-       return number_of(a[0]) ? value(a[0]) : std::nullopt;
+       return operand(a[0]) ? value(a[0]) : std::nullopt;
      }},
     {"-", 1, negated},
     {"+", 2,
@@ -363,7 +376,7 @@ const struct {
      }},
     {"bnot", 1,
      [](const caller&, args a) -> value {
-       const auto i = integer_of(a[0]);
+       const auto i = integer_operand(a[0]);
        return i ? made(integer(-*i - 1)) : std::nullopt;
      }},
     {"bsl", 2, [](const caller&, args a) { return on_integers(a, shift); }},

@@ -20,9 +20,13 @@ inline place begin_of(const term& t) noexcept {
   return etf::strip(t.bytes().data());
 }
 
+inline std::size_t size_of(place p) noexcept {
+  return static_cast<std::size_t>(etf::skip(p) - p);
+}
+
 // A term of its own.
 inline term at(place p) {
-  return term::copy_of({p, static_cast<std::size_t>(etf::skip(p) - p)});
+  return term::copy_of({p, size_of(p)});
 }
 
 inline bool is_list(const etf::head& h) noexcept {

@@ -32,13 +32,15 @@ bool has_any(const std::vector<place>& variables, place p) {
 }
 
 // Each key of the pattern is one of the map; others may be, too.
-bool open_map(const etf::head& want, const etf::head& have, pairs& open) {
+bool open_map(const etf::head& want, const etf::head& have, pairs& open,
+              budget& left) {
+  constexpr std::size_t bytes_of_look = 16; // about what a small pair has
   const auto wanted = children_of(want), all = children_of(have);
   for (std::size_t i = 0; i < wanted.size(); i += 2) {
     std::size_t k = 0;
     while (k < all.size() && !etf::equal(wanted[i], all[k]))
       k += 2;
-    if (k == all.size())
+    if (!left.take(bytes_of_look * (k / 2 + 1)) || k == all.size())
       return false;
     open.emplace_back(wanted[i + 1], all[k + 1]);
   }
@@ -88,7 +90,7 @@ std::optional<std::string> pattern::take(const term& head) {
   return std::nullopt;
 }
 
-bool pattern::matches(const term& t, bindings& bound) const {
+bool pattern::matches(const term& t, bindings& bound, budget& left) const {
   pairs open{{begin_of(*head_), begin_of(t)}};
   const auto row = [&open](const std::vector<place>& a,
                            const std::vector<place>& b) {
@@ -115,18 +117,20 @@ bool pattern::matches(const term& t, bindings& bound) const {
     }
     const auto h = etf::read(have);
     if (is_list(w)) {
-      if (!is_list(h))
+      if (!is_list(h) || !left.take(size_of(have)))
         return false;
       const list_parts a(want), b(have);
       if (a.elements.size() != b.elements.size() || !b.is_proper())
         return false;
       row(a.elements, b.elements);
     } else if (w.what == form::tuple) {
-      if (h.what != form::tuple || w.count != h.count)
+      if (h.what != form::tuple || w.count != h.count
+          || !left.take(size_of(have)))
         return false;
       row(children_of(w), children_of(h));
     } else if (w.what == form::map) {
-      if (h.what != form::map || !open_map(w, h, open))
+      if (h.what != form::map || !left.take(size_of(have))
+          || !open_map(w, h, open, left))
         return false;
     }
   }

@@ -4,6 +4,7 @@
 
 #include "esp/term.hpp"
 
+#include "match/budget.hpp"
 #include "match/parts.hpp"
 
 #include <cstdint>
@@ -27,8 +28,8 @@ public:
   bool binds(std::int64_t variable) const noexcept {
     return variables_.contains(variable);
   }
-  // `t` must outlive what is bound.
-  bool matches(const term& t, bindings& bound) const;
+  // `t` must outlive what is bound. False, too, if `left` is not enough.
+  bool matches(const term& t, bindings& bound, budget& left) const;
 
 private:
   std::shared_ptr<const term> head_; // stays where it is: places are in it

@@ -2,6 +2,7 @@
 
 #include "match/number.hpp"
 
+#include <exception>
 #include <unordered_map>
 
 namespace esp::match {
@@ -11,6 +12,22 @@ namespace {
 const term true_ = atom("true"), false_ = atom("false"), exit_ = atom("EXIT");
 const term undefined = atom("undefined");
 
+// More is not made of parts: they double fast.
+constexpr std::size_t most_made = std::size_t{16} << 20;
+
+// To multiply or divide two numbers takes the product of their sizes, though
+// in words, and each faster than a byte is copied.
+std::size_t cost_of(std::span<const term> all) noexcept {
+  constexpr std::size_t at_once = 1024;
+  std::size_t n = 0;
+  for (const term& t : all)
+    n += t.bytes().size();
+  if (all.size() == 2 && all[0].kind() == kind::integer
+      && all[1].kind() == kind::integer)
+    n += all[0].bytes().size() * all[1].bytes().size() / at_once;
+  return n;
+}
+
 } // namespace
 
 // One clause at work. A function that fails is the atom 'EXIT' in a body, and
@@ -18,10 +35,11 @@ const term undefined = atom("undefined");
 class spec::machine {
 public:
   machine(const caller& c, const term& args, const pattern::bindings& bound,
-          std::atomic<std::uint32_t>* tcw, verdict& out)
-      : caller_(c), args_(args), bound_(bound), tcw_(tcw), out_(out) {}
+          std::atomic<std::uint32_t>* tcw, verdict& out, budget& left)
+      : caller_(c), args_(args), bound_(bound), tcw_(tcw), out_(out),
+        left_(left) {}
 
-  // False: a guard is not true.
+  // False: a guard is not true, or it was too much work.
   bool run(const std::vector<op>& code, const std::vector<std::size_t>& labels,
            bool is_guard) {
     stack_.clear();
@@ -55,28 +73,41 @@ private:
     case push:
       stack_.push_back(o.value);
       return true;
-    case variable:
-      stack_.push_back(at(bound_.at(static_cast<std::int64_t>(o.n))));
+    case variable: {
+      const place p = bound_.at(static_cast<std::int64_t>(o.n));
+      if (!left_.take(size_of(p)))
+        return false;
+      stack_.push_back(at(p));
       return true;
+    }
     case whole:
       stack_.push_back(args_);
       return true;
     case variables: {
       std::vector<term> all;
-      for (const auto& [n, p] : bound_)
+      for (const auto& [n, p] : bound_) {
+        if (!left_.take(size_of(p)))
+          return false;
         all.push_back(at(p));
+      }
+      if (!may_make(all))
+        return false;
       stack_.push_back(term::list(all));
       return true;
     }
     case call:
-      return result(o.fn(caller_, top(o.n)), o.n, is_guard);
+      return left_.take(cost_of(top(o.n)))
+             && result(o.fn(caller_, top(o.n)), o.n, is_guard);
     case tuple:
-      return result(term::tuple(top(o.n)), o.n, is_guard);
+      return may_make(top(o.n))
+             && result(term::tuple(top(o.n)), o.n, is_guard);
     case list:
-      return result(term::list(top(o.n + 1).first(o.n), stack_.back()),
-                    o.n + 1, is_guard);
+      return may_make(top(o.n + 1))
+             && result(term::list(top(o.n + 1).first(o.n), stack_.back()),
+                       o.n + 1, is_guard);
     case map:
-      return result(made_map(top(2 * o.n)), 2 * o.n, is_guard);
+      return may_make(top(2 * o.n))
+             && result(made_map(top(2 * o.n)), 2 * o.n, is_guard);
     case all_true:
     case any_true:
       return result(combined(top(o.n), o.what == all_true), o.n, is_guard);
@@ -114,6 +145,14 @@ private:
 
   std::span<const term> top(std::size_t n) const noexcept {
     return std::span(stack_).last(n);
+  }
+
+  // A tuple, a list or a map of these.
+  bool may_make(std::span<const term> parts) noexcept {
+    std::size_t n = 0;
+    for (const term& t : parts)
+      n += t.bytes().size();
+    return n <= most_made && left_.take(n);
   }
 
   // In the place of the last `n`.
@@ -162,24 +201,28 @@ private:
   const pattern::bindings& bound_;
   std::atomic<std::uint32_t>* const tcw_;
   verdict& out_;
+  budget& left_;
   std::vector<term> stack_;
 };
 
 verdict spec::run(const caller& c, const term& args,
-                  std::atomic<std::uint32_t>* tcw) const {
+                  std::atomic<std::uint32_t>* tcw) const try {
+  budget left;
   for (const clause& one : clauses_) {
     pattern::bindings bound;
     verdict v;
-    if (!one.head.matches(args, bound))
+    if (!one.head.matches(args, bound, left))
       continue;
-    machine m(c, args, bound, tcw, v);
-    if (!m.run(one.guards, one.labels, true))
+    machine m(c, args, bound, tcw, v, left);
+    if (!m.run(one.guards, one.labels, true)
+        || !m.run(one.body, one.labels, false))
       continue;
     v.matched = true;
-    m.run(one.body, one.labels, false);
     return v;
   }
   return {};
+} catch (const std::exception&) {
+  return {}; // out of memory: no reason for a message not to be delivered
 }
 
 // Expressions to code, without recursion: what is to be written next lies on

@@ -51,7 +51,8 @@ public:
   compile(const term& t, use u);
 
   // `args` is a list. `tcw` is the trace control word; null: there is none to
-  // set.
+  // set. A clause that is too much work (budget.hpp) does not match. Throws
+  // nothing.
   verdict run(const caller& c, const term& args,
               std::atomic<std::uint32_t>* tcw) const;
 

@@ -223,7 +223,10 @@ std::vector<term> process::waiting(std::size_t most) {
   for (const message* m = mine_.front(); m != nullptr && all.size() < most;
        m = m->next)
     if (m->kind == what::data)
-      all.push_back(m->value.to_term());
+      try {
+        all.push_back(m->value.to_term());
+      } catch (...) { // users' code: this one cannot be shown
+      }
   return all;
 }
 
@@ -456,15 +459,19 @@ process::receive(const std::function<bool(const term&)>& matches,
         (void)take_arrivals();
       }
       found = mine_.extract(wanted);
+      if (found)
+        taken(*found);
     }
     if (found || !in_time)
       break;
-    in_time = block([this] { return !data_.empty() || !urgent_.empty(); }, until,
-                    true);
+    in_time = block(
+        [this] {
+          return !data_.empty() || !urgent_.empty() || !near_.empty();
+        },
+        until, true);
   }
   if (!found)
     return std::nullopt;
-  taken(*found);
   received(*found);
   if (found->kind == what::data)
     take_token(*found);

@@ -58,9 +58,7 @@ term entry(const frame& f) {
        term::integer(f.function.arity), where});
 }
 
-} // namespace
-
-term stack_of_throw() {
+term looked_up() {
   auto addresses = backtrace::thrown_at();
   // What called into a plugin is ours, and need not be looked up.
   const auto callers
@@ -83,6 +81,18 @@ term stack_of_throw() {
   for (const frame& f : frames)
     entries.push_back(entry(f));
   return term::list(entries);
+}
+
+} // namespace
+
+// Where it is called, in handlers of noexcept functions, a report without a stack
+// is better than none.
+term stack_of_throw() {
+  try {
+    return looked_up();
+  } catch (...) {
+    return {};
+  }
 }
 
 } // namespace esp::node

@@ -12,6 +12,9 @@ const atom names[] = {atom("debug"),   atom("info"),  atom("notice"),
                       atom("warning"), atom("error"), atom("critical"),
                       atom("alert"),   atom("emergency")};
 
+// More are no modules of a VM, and their names would stay as atoms.
+constexpr std::size_t most_modules = 10'000;
+
 } // namespace
 
 atom atom_of(level l) { return names[static_cast<std::size_t>(l)]; }
@@ -29,7 +32,7 @@ int lowest_of(const term& l) {
 
 bool log_levels::set(const pid& from, const term& m) {
   const auto modules = m.arity() == 4 ? m.element(3).as_list() : std::nullopt;
-  if (!modules)
+  if (!modules || modules->size() > most_modules)
     return false;
   table t{from.creation, lowest_of(m.element(2)), {},
           term::tuple({m.element(2), m.element(3)})};

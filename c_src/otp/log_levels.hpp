@@ -14,7 +14,7 @@ namespace esp::otp {
 class log_levels {
 public:
   // {'$coop', log_levels, Primary, [{Module, Level}]} from a process of that
-  // VM. False, and no change, if it is malformed.
+  // VM. False, and no change, if it is malformed or has over 10,000 modules.
   bool set(const pid& from, const term& message);
   // As logger:allow/2 there, in that life of the node.
   bool allows(atom vm, std::uint32_t creation, level l, atom module) const;

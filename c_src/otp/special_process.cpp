@@ -14,6 +14,8 @@ namespace {
 
 const atom ok("ok"), error_("error"), true_("true"), false_("false");
 const atom own_tag("$coop");
+// Of what is switched on in one process: each fun is called for each event.
+constexpr std::size_t most_options = 100;
 
 bool ends_with_atom(const term& t, std::string_view name) {
   const auto b = t.bytes();
@@ -280,10 +282,14 @@ term special_process::install(const term& what, const term& from) {
   const std::size_t fun = has_id ? 1 : 0;
   if (!debug_)
     debug_ = std::make_unique<debug>();
-  if (!debug_->has_function(what.element(0)))
-    debug_->install(std::make_unique<debug_function>(
-        home(), caller ? caller->node : home().name(), what.element(0),
-        what.element(fun), what.element(fun + 1), has_id));
+  if (debug_->has_function(what.element(0)))
+    return ok;
+  const auto on = debug_->options().as_list();
+  if (on && on->size() >= most_options)
+    return atom("unknown_debug");
+  debug_->install(std::make_unique<debug_function>(
+      home(), caller ? caller->node : home().name(), what.element(0),
+      what.element(fun), what.element(fun + 1), has_id));
   return ok;
 }
 

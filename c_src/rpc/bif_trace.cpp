@@ -22,9 +22,15 @@ namespace flag = trace::flag;
 // Of arguments that are there: a tracer that is a process of ours.
 tracer_ptr tracer_of(const call_context& c, trace::table& traces,
                      const term& name) {
-  if (const auto known = traces.find(name))
-    return known;
+  const auto known = traces.find(name);
   const auto p = name.as_pid();
+  if (p && p->node == c.home.name() && !process_of(c, name)) {
+    if (known)
+      traces.end(known);
+    badarg();
+  }
+  if (known)
+    return known;
   if (!p || p->node != c.home.name())
     badarg();
   const auto t = trace::make_tracer(c.home, *p);
@@ -308,7 +314,8 @@ void add_trace(function_table& t, trace::table& traces, tasks_of tasks) {
         return trace_info(c, traces, tasks, a);
       },
       effect::looks);
-  t.add("erlang", "match_spec_test", 3, match_spec_test, effect::looks);
+  // It is the caller's program that runs: for others it is no look.
+  t.add("erlang", "match_spec_test", 3, match_spec_test, effect::acts);
   t.add("trace", "function", 4, [&traces, tasks](call_context&, arguments a) {
     return set_pattern(traces, tasks, session_of(traces, a[0]), a[1], a[2],
                        a[3]);

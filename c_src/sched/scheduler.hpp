@@ -132,11 +132,11 @@ protected:
   ~station() = default;
 
   static station* owner(const runnable& r) noexcept {
-    return r.owner_.load(std::memory_order_relaxed);
+    return r.owner_.load(std::memory_order_acquire);
   }
   // Under the lock of its former owner, or while that sleeps.
   void own(runnable& r) noexcept {
-    r.owner_.store(this, std::memory_order_relaxed);
+    r.owner_.store(this, std::memory_order_release);
   }
 
   std::atomic<std::uint64_t> beats_{0};

@@ -325,8 +325,7 @@ void worker::execute_on_own_fiber(runnable_ptr r, std::size_t stack) {
                 [this, mark, r = std::move(r)]() mutable {
                   go_on(*mark);
                   execute(std::move(r));
-                  if (!has_work())
-                    pool_.pause();
+                  pool_.pause(); // nobody else might come to it
                   --loops_;
                   if (fibers_.fetch_sub(1, std::memory_order_relaxed) == 1)
                     fibers::context::active()->schedule(main_);

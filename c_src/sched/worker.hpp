@@ -113,6 +113,7 @@ public:
     suspend();
     ++loops_;
     set_current(mine);
+    beat(); // it has not run since its last one
     go_on(stack);
     pool_.blocked.fetch_sub(1, std::memory_order_relaxed);
   }

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstring>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace esp::trace {
@@ -92,26 +93,32 @@ struct ip_port::state {
   }
 
   void run() {
+    constexpr int a_while = 100; // ms
+    bool is_refused = false; // no descriptor was left: poll would not wait
     while (!is_over) {
       if (client.is_open() && at == out.size())
         fill();
       pollfd fds[] = {{wake.get(), POLLIN, 0}, {-1, POLLIN, 0}};
-      fds[1].fd = client.is_open() ? client.get() : listener.get();
+      const int wait = is_refused ? a_while : -1;
+      if (!std::exchange(is_refused, false))
+        fds[1].fd = client.is_open() ? client.get() : listener.get();
       if (at < out.size())
         fds[1].events |= POLLOUT;
-      if (::poll(fds, 2, -1) < 0 && errno != EINTR)
+      if (::poll(fds, 2, wait) < 0 && errno != EINTR)
         return;
       std::uint64_t count;
       if (fds[0].revents != 0)
         (void)!::read(wake.get(), &count, sizeof count);
       if (fds[1].revents == 0)
         continue;
-      if (!client.is_open())
+      if (!client.is_open()) {
         client = descriptor(
             ::accept4(listener.get(), nullptr, nullptr,
                       SOCK_NONBLOCK | SOCK_CLOEXEC));
-      else if (!serve(fds[1].revents))
+        is_refused = !client.is_open();
+      } else if (!serve(fds[1].revents)) {
         hang_up();
+      }
     }
   }
 
@@ -165,9 +172,12 @@ ip_port::open(const std::string& address, std::uint16_t port, term name,
   auto listener = listen_at(address, port);
   if (!listener)
     return listener.error();
+  descriptor wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake.is_open())
+    return {errc::refused, std::strerror(errno)};
   auto s = std::make_unique<state>();
   s->listener = *std::move(listener);
-  s->wake = descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  s->wake = std::move(wake);
   sockaddr_in at{};
   socklen_t size = sizeof at;
   ::getsockname(s->listener.get(), reinterpret_cast<sockaddr*>(&at), &size);

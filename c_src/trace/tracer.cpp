@@ -27,6 +27,7 @@ bool tracer::put(term event) {
   bytes_ += size;
   events_.push_back(std::move(event));
   ++put_;
+  has_events_.store(true);
   if (was_empty && wake_)
     wake_();
   return true;
@@ -39,6 +40,8 @@ void tracer::close() {
     const std::lock_guard guard(mutex_);
     is_open_ = false;
     events_.clear();
+    has_events_.store(false);
+    is_hurried_.store(false);
     bytes_ = 0;
     waiting.swap(waiting_);
     wake.swap(wake_);
@@ -60,16 +63,12 @@ std::vector<term> tracer::take(std::size_t most) {
     taken.push_back(std::move(events_.front()));
     events_.pop_front();
   }
+  has_events_.store(!events_.empty());
   if (events_.empty() && dropped_ > 0) {
     taken.push_back(dropped(std::exchange(dropped_, 0)));
     ++put_;
   }
   return taken;
-}
-
-bool tracer::has_events() const {
-  const std::lock_guard guard(mutex_);
-  return !events_.empty();
 }
 
 void tracer::passed_on(std::size_t n) {
@@ -83,6 +82,7 @@ void tracer::passed_on(std::size_t n) {
       done.push_back(std::move(w.second));
       return true;
     });
+    is_hurried_.store(!waiting_.empty());
   }
   for (const auto& f : done)
     f();
@@ -93,17 +93,13 @@ void tracer::when_flushed(std::function<void()> f) {
     const std::lock_guard guard(mutex_);
     if (is_open_ && passed_ < put_) {
       waiting_.emplace_back(put_, std::move(f));
+      is_hurried_.store(true);
       if (wake_)
         wake_();
       return;
     }
   }
   f();
-}
-
-bool tracer::is_hurried() const {
-  const std::lock_guard guard(mutex_);
-  return !waiting_.empty();
 }
 
 } // namespace esp::trace

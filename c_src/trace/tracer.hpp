@@ -10,6 +10,7 @@
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -45,14 +46,14 @@ public:
 
   // At most so many, in order.
   std::vector<term> take(std::size_t most);
-  bool has_events() const;
+  bool has_events() const noexcept { return has_events_.load(); }
   // So many that take() gave are on their way.
   void passed_on(std::size_t n);
 
   // Calls `f` when all that has been put by now is on its way, or it has ended;
   // and asks whoever takes to be quick about it.
   void when_flushed(std::function<void()> f);
-  bool is_hurried() const;
+  bool is_hurried() const noexcept { return is_hurried_.load(); }
 
 private:
   const term name_;
@@ -65,6 +66,9 @@ private:
   std::uint64_t put_ = 0, passed_ = 0; // {drop, N} count, too
   std::vector<std::pair<std::uint64_t, std::function<void()>>> waiting_;
   bool is_open_ = true;
+  // What whoever takes asks under its own lock, which waking it takes under
+  // this mutex. They change under the mutex, before it is woken.
+  std::atomic<bool> has_events_{false}, is_hurried_{false};
 };
 
 using tracer_ptr = boost::intrusive_ptr<tracer>;
