@@ -48,6 +48,7 @@ cases() ->
         a_plain_exit_message_is_dropped,
         a_clone_has_a_stand_in_too,
         another_co_op_may_send_to_it,
+        another_vm_may_address_it,
         it_asks_for_results,
         the_end_of_any_process_is_that_of_all,
         an_order_to_end_reaches_all,
@@ -301,6 +302,58 @@ another_co_op_may_send_to_it(Config) ->
      || {I, Receiver} <- lists:enumerate([Pid, ?NAME, {?NAME, node()}, coop:'of'(Pid)])
     ],
     ok = coop:stop(Pid).
+
+another_vm_may_address_it(Config) ->
+    {_, Node} = Peer = esp_test_c_node:start_peer(addresses),
+    {ok, _} = erpc:call(Node, application, ensure_all_started, [erlangsp]),
+    There = fun(M, F, Args) -> erpc:call(Node, M, F, Args, ?LIMIT) end,
+    Pid = start(Config, #{name => ?NAME}),
+    [
+        begin
+            %% what is behind it only its own VM knows
+            Pid = There(coop, head, [Address]),
+            {ok, {x, N}} = There(coop, call, [Address, {x, N}, ?LIMIT]),
+            ok = There(coop, relay_data, [Address, N]),
+            ok = There(coop, relay_batch, [Address, [{a, N}, {b, N}]]),
+            ok = There(coop, flush, [Address, ?LIMIT]),
+            came(Pid, [N, {a, N}, {b, N}]),
+            ok = There(coop, relay_high_priority_data, [Address, {high, N}]),
+            ok = There(coop, flush, [Address, ?LIMIT]),
+            came(Pid, [{high, N}]),
+            #{role := head} = There(coop, info, [Address]),
+            #{role := head} = There(sys, get_state, [Address])
+        end
+     || {N, Address} <- lists:enumerate([Pid, {?NAME, node()}])
+    ],
+    Me = self(),
+    Watcher = spawn(Node, fun() ->
+        process_flag(trap_exit, true),
+        link(Pid),
+        Monitor = monitor(process, Pid),
+        Pid ! plain,
+        Me ! {self(), watches},
+        receive
+            {'EXIT', Pid, Linked} -> ok
+        end,
+        receive
+            {'DOWN', Monitor, process, Pid, Monitored} -> Me ! {self(), Linked, Monitored}
+        end
+    end),
+    receive
+        {Watcher, watches} -> ok
+    after ?LIMIT -> ct:fail({no_watcher, mailbox()})
+    end,
+    receive
+        plain -> ok
+    after ?LIMIT -> ct:fail({waited_in_vain_for, plain, mailbox()})
+    end,
+    true = There(erlang, exit, [Pid, boom]),
+    receive
+        {Watcher, boom, boom} -> ok
+    after ?LIMIT -> ct:fail({no_end_there, mailbox()})
+    end,
+    boom = ended(Pid),
+    esp_test_c_node:stop_peer(Peer).
 
 it_asks_for_results(Config) ->
     Pid = start(Config, #{receiver => {demand, self()}}),

@@ -377,9 +377,6 @@ void node::reply(const pid& from, const term& to, const term& answer) {
     return;
   const term m = term::tuple({parts[1], answer});
   const bool is_here = caller->node == name_;
-  const auto p = is_here ? nullptr : peers_->find(caller->node);
-  if (!is_here && !p)
-    return;
   dist::send s{from, *caller, m, std::nullopt};
   const auto alias = alias_of(parts[1]);
   if (alias)
@@ -393,10 +390,10 @@ void node::reply(const pid& from, const term& to, const term& answer) {
   process* const me = process::current();
   if (me != nullptr && me->has_token() && me->pid() == from)
     s.token = on_wire(me->seq_send(shown, m));
-  if (p)
-    p->send(s);
-  else
+  if (is_here)
     deliver(s);
+  else // may never have been here: a head on another node has passed it on
+    peers_->send(caller->node, s);
 }
 
 void node::send_monitor(const pid& from, const pid_or_name& to, atom at_node,
