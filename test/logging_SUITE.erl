@@ -354,7 +354,8 @@ a_plugin_without_lines_or_names_says_what_it_can(Config) ->
         end
      || {Folder, Options, Check} <- [
             {"lines", "--strip-debug", fun(S) ->
-                [{crashes, inner, 2, []}, {crashes, 'crash::operator()', 1, []} | _] = S
+                %% what calls it may be inlined, which only debug information tells
+                [{crashes, inner, 2, []} | _] = S
             end},
             {"names", "--strip-all", fun(S) ->
                 [{crashes, Offset, 0, []} | _] = S,
