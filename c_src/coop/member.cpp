@@ -628,7 +628,7 @@ inline message_ptr member::on_edge(const out_edge& e, datum&& d) {
   return m;
 }
 
-inline void member::send_quickly(out_edge& e, datum&& d) {
+void member::send_on(out_edge& e, datum&& d) {
   if (!e.has_credit()) [[unlikely]]
     wait_for_credit(e);
   if (e.here == nullptr || is_debugged() || keeps_lane() || is_traced()
@@ -653,8 +653,8 @@ void member::emit_on(std::span<out_edge> edges, datum&& d) {
   ++out_;
   out_edge* const last = &edges.back();
   for (out_edge* e = edges.data(); e != last; ++e)
-    send_quickly(*e, d.share());
-  send_quickly(*last, std::move(d));
+    send_on(*e, d.share());
+  send_on(*last, std::move(d));
   burst_ += edges.size();
   if (burst_ >= long_burst)
     give_way();
@@ -706,10 +706,6 @@ bool member::emit_to(std::string_view target, datum&& d) {
   return false;
 }
 
-void member::send_on(out_edge& e, datum&& d) {
-  send_quickly(e, std::move(d));
-}
-
 void member::send_otherwise(out_edge& e, datum&& d) {
   if (e.here == nullptr && is_router())
     return send_to_worker(e, std::move(d));
@@ -731,11 +727,7 @@ void member::send_otherwise(out_edge& e, datum&& d) {
 node::envelope_ptr member::envelope_for(const message& m, const esp::pid& to) {
   if (!has_token())
     return env();
-  auto* const e = new node::envelope;
-  const node::envelope_ptr held(e);
-  e->call = env()->call;
-  e->token = seq_send(to, as_sent(m));
-  return held;
+  return node::envelope_of(env()->call, seq_send(to, as_sent(m)));
 }
 
 term member::as_sent(const message& m) const {

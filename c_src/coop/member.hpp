@@ -227,7 +227,6 @@ private:
   void wait_for_news(); // of credit
   void wait_for_connection(atom at_node);
   node::message_ptr on_edge(const out_edge& e, datum&& d);
-  void send_quickly(out_edge& e, datum&& d);
   void send_otherwise(out_edge& e, datum&& d);
   void emit_chosen(datum&& d);
   void give_way();

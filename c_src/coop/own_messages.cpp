@@ -133,12 +133,8 @@ term restarted(const term& reference, const term& reason) {
 }
 
 node::envelope_ptr read_envelope(const term& t) {
-  auto call = t.kind() == kind::map ? t.get("call") : std::nullopt;
-  if (!call)
-    return nullptr;
-  auto* const e = new node::envelope;
-  e->call = std::move(call);
-  return e;
+  return node::envelope_of(
+      t.kind() == kind::map ? t.get("call") : std::nullopt, std::nullopt);
 }
 
 } // namespace esp::coop::own

@@ -26,6 +26,10 @@ struct envelope
 };
 using envelope_ptr = boost::intrusive_ptr<const envelope>;
 
+// Null of neither.
+envelope_ptr envelope_of(std::optional<term> call,
+                         std::optional<seq_token> token);
+
 // Whether their tokens are the same one.
 inline bool are_alike(const envelope_ptr& a, const envelope_ptr& b) {
   return (a ? a->token : std::nullopt) == (b ? b->token : std::nullopt);

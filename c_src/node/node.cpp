@@ -381,15 +381,15 @@ void node::reply(const pid& from, const term& to, const term& answer) {
   const auto alias = alias_of(parts[1]);
   if (alias)
     s.to = *alias;
-  const term shown = alias ? term(*alias) : term(*caller);
+  const auto shown = [&] { return alias ? term(*alias) : term(*caller); };
   if (is_tracing())
-    tell_sent(from, shown,
+    tell_sent(from, shown(),
               !is_here
                   || (alias ? with_alias(*alias) : find(*caller)) != nullptr,
               m);
   process* const me = process::current();
   if (me != nullptr && me->has_token() && me->pid() == from)
-    s.token = on_wire(me->seq_send(shown, m));
+    s.token = on_wire(me->seq_send(shown(), m));
   if (is_here)
     deliver(s);
   else // may never have been here: a head on another node has passed it on

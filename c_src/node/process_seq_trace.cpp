@@ -8,8 +8,6 @@
 
 namespace esp::node {
 
-namespace {
-
 envelope_ptr envelope_of(std::optional<term> call,
                          std::optional<seq_token> token) {
   if (!call && !token)
@@ -19,8 +17,6 @@ envelope_ptr envelope_of(std::optional<term> call,
   e->token = std::move(token);
   return e;
 }
-
-} // namespace
 
 message_ptr process::answer_of(const term& m,
                                const std::optional<seq_token>& token) {

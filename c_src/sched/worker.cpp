@@ -168,14 +168,14 @@ void worker::adopt(runnable& r) noexcept {
 
 bool worker::adopt_from_sleeper(runnable& r) noexcept {
   worker* const before = of(r);
-  if (before != nullptr && before != this) {
-    // It cannot wake as long as this is held.
-    const std::lock_guard lock(before->sleep_mutex_);
-    if (!before->is_asleep())
-      return false;
+  if (before == nullptr || before == this) {
     own(r);
     return true;
   }
+  // It cannot wake as long as this is held.
+  const std::lock_guard lock(before->sleep_mutex_);
+  if (!before->is_asleep())
+    return false;
   own(r);
   return true;
 }
