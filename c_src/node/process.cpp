@@ -230,14 +230,18 @@ std::vector<term> process::waiting(std::size_t most) {
   return all;
 }
 
-bool process::take_control(message_list& into) noexcept {
+// False: it is to end. Null if there was no more than urgent data.
+bool process::take_control(message_ptr& m) noexcept {
   const std::lock_guard guard(lock_);
   if (flags_.load(std::memory_order_relaxed) & exiting)
     return false;
-  clear(called);
   take_urgent();
-  into.append(std::move(control_));
-  control_count_.store(0, std::memory_order_relaxed);
+  m = control_.pop_front();
+  if (m)
+    control_count_.store(control_count_.load(std::memory_order_relaxed) - 1,
+                         std::memory_order_relaxed);
+  if (control_.empty())
+    clear(called);
   return true;
 }
 
@@ -278,6 +282,35 @@ bool process::take_over() noexcept {
   return came != nullptr;
 }
 
+process::stop process::handle_all_control(unsigned& n) noexcept {
+  sched::station& here = sched::this_worker::here();
+  while ((flags_.load(std::memory_order_acquire) & (exiting | called)) != 0) {
+    here.beat();
+    if (n == messages_per_run || (n > 0 && here.should_yield()))
+      return stop::gives_way;
+    message_ptr m;
+    if (!take_control(m))
+      return stop::ends;
+    if (!m)
+      continue;
+    ++n;
+    // What is asked under a token is answered under it.
+    const bool is_under = m->env && m->kind == what::control;
+    try {
+      if (is_under)
+        take_envelope(*m);
+      handle_control(*m);
+    } catch (...) {
+      note_caught();
+    }
+    if (is_under && env_)
+      let_go_of_envelope();
+    if (control_count_.load(std::memory_order_relaxed) == 0)
+      home_.flush(); // an answer does not wait for the data behind it
+  }
+  return stop::at_rest;
+}
+
 void process::run() noexcept {
   process* const outer = std::exchange(current_, this);
   lock_.lock();
@@ -291,33 +324,16 @@ void process::run() noexcept {
   if (looks_at_arrivals_ && came != nullptr)
     arrived(*came);
 
-  message_list control;
   stop why = stop::called;
-  for (unsigned n = 0; why == stop::called; why = handle_all_data(n)) {
-    while ((flags_.load(std::memory_order_acquire) & (exiting | called)) != 0
-           || !control.empty()) {
-      if (!take_control(control)) {
-        finalize();
-        current_ = outer;
-        return;
-      }
-      const message_ptr m = control.pop_front();
-      if (!m)
-        continue; // what came was urgent data
-      // What is asked under a token is answered under it.
-      const bool is_under = m->env && m->kind == what::control;
-      try {
-        if (is_under)
-          take_envelope(*m);
-        handle_control(*m);
-      } catch (...) {
-        note_caught();
-      }
-      if (is_under && env_)
-        let_go_of_envelope();
-      if (control.empty())
-        home_.flush(); // an answer does not wait for the data behind it
-    }
+  for (unsigned n = 0; why == stop::called;) {
+    why = handle_all_control(n);
+    if (why == stop::at_rest)
+      why = handle_all_data(n);
+  }
+  if (why == stop::ends) {
+    finalize();
+    current_ = outer;
+    return;
   }
   run_ended();
   if (is_traced())

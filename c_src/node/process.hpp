@@ -239,7 +239,7 @@ protected:
   virtual bool can_take_data() { return true; }
   // Handles data that wait, until there is a reason to stop, and counts them
   // in `n`. A final class may have this loop over its own functions.
-  enum class stop : std::uint8_t { at_rest, gives_way, called };
+  enum class stop : std::uint8_t { at_rest, gives_way, called, ends };
   virtual stop handle_all_data(unsigned& n) { return data_loop(*this, n); }
   template <class Self>
   stop data_loop(Self& self, unsigned& n) noexcept;
@@ -419,9 +419,9 @@ private:
     has_far = 32768,   // data_ is not empty
     traced = 65536,    // dbg
   };
-  // Data handled in one run(): enough to make the switch cheap, few enough that
-  // a neighbour's turn comes within microseconds.
-  static constexpr unsigned data_per_run = 64;
+  // Handled in one run(), of both lanes: enough to make the switch cheap, few
+  // enough that a neighbour's turn comes within microseconds.
+  static constexpr unsigned messages_per_run = 64;
 
   void note_caught() noexcept;
   [[noreturn]] void throw_exit();
@@ -467,7 +467,8 @@ private:
   std::optional<seq_token> next_token();
   std::optional<seq_token> live(const message& m) const;
   void take_token(const message& m); // in the midst of another's work
-  bool take_control(message_list& into) noexcept;
+  stop handle_all_control(unsigned& n) noexcept;
+  bool take_control(message_ptr& m) noexcept;
   void take_urgent() noexcept; // under lock_
   void wait_parked(clock::time_point until);
   bool take_over() noexcept;
@@ -518,7 +519,7 @@ process::stop process::data_loop(Self& self, unsigned& n) noexcept {
     if (mine_.empty() && !take_over())
       return stop::at_rest;
     here.beat();
-    if (n == data_per_run || (n > 0 && here.should_yield()))
+    if (n == messages_per_run || (n > 0 && here.should_yield()))
       return stop::gives_way;
     ++n;
     message_ptr m = mine_.pop_front();

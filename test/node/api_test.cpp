@@ -55,6 +55,25 @@ term a(std::string_view name) {
   return atom(name);
 }
 
+// Has always one more request to answer: the one before sends the next.
+class flooded final : public esp::node::process {
+public:
+  using process::process;
+
+private:
+  std::optional<std::pair<esp::node::message_ptr, esp::node::lane>>
+  accept(term m, const std::optional<esp::pid>&) override {
+    return std::pair(
+        std::make_unique<esp::node::message>(esp::node::what::control,
+                                             esp::datum::of(std::move(m))),
+        esp::node::lane::control);
+  }
+  void handle_control(esp::node::message& m) override {
+    deliver(m.value.to_term(), std::nullopt);
+  }
+  void handle_data(esp::node::message_ptr) override {}
+};
+
 // Registers a server there that does `body` with From and Request of one call.
 void serve_once(const std::string& name, const std::string& body) {
   eval(erl, "T = self(), spawn(fun() -> register(" + name
@@ -272,17 +291,36 @@ TEST_CASE("a fun runs on the node it came from") {
 
 TEST_CASE("rpc dials a node that is not connected, and what it runs has a "
           "group leader there") {
-  esp::node::node& h = home();
-  on_process(h, [] { (void)eval(erl, "ok."); });
-  const auto p = h.connections().find(atom(erl));
-  REQUIRE(p);
-  p->close("for the test");
-  on_process(h, [&h] {
-    while (h.connections().find(atom(erl)) != nullptr)
-      esp::sleep(1ms);
+  on_process(home(), [] {
+    const auto init = eval(erl, "whereis(init).").element(1).as_pid();
+    REQUIRE(init);
+    const esp::ref r = esp::monitor(*init);
+    const auto p = home().connections().find(atom(erl));
+    REQUIRE(p);
+    p->close("for the test");
+    // From here on the loss is not told of what is asked anew.
+    CHECK(down_reason(r) == a("noconnection"));
     const auto v = esp::rpc(atom(erl), "erlang", "group_leader", {});
     REQUIRE_MESSAGE(v, v.error().what);
     CHECK(v->as_pid()->node == erl);
+  });
+}
+
+TEST_CASE("who is asked without end leaves their turn to the others") {
+  on_process(home(), [] {
+    std::vector<pid> all;
+    for (unsigned i = 0; i < 2 * home().workers().config().workers; ++i) {
+      const auto p = home().spawn<flooded>();
+      p->deliver(a("again"), std::nullopt);
+      all.push_back(p->pid());
+    }
+    for (int i = 0; i < 10; ++i)
+      esp::sleep(1ms);
+    for (const pid& p : all) {
+      const esp::ref r = esp::monitor(p);
+      esp::exit(p, a("kill"));
+      CHECK(down_reason(r) == a("killed"));
+    }
   });
 }
 
