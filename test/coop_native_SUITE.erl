@@ -5,7 +5,7 @@
 -export([init_per_suite/1, end_per_suite/1]).
 -compile([export_all, nowarn_export_all]).
 
--import(esp_test_lib, [eventually/2, take/1, mailbox/0, down/1, pids/1, monitors/1]).
+-import(esp_test_lib, [eventually/2, take/1, mailbox/0, down/1, pids/1, monitors/1, pid/2]).
 
 -define(C_NODE, t_native).
 -define(LIMIT, 10_000).
@@ -119,11 +119,6 @@ run(Coop, Data) ->
     relay(Coop, Data),
     ok = coop:flush(Coop, ?LIMIT),
     mailbox().
-
-pid(Coop, Name) ->
-    #{nodes := Nodes} = coop:info(Coop),
-    {Name, Pid} = lists:keyfind(Name, 1, Nodes),
-    Pid.
 
 ended(Coop) ->
     receive

@@ -4,7 +4,7 @@
 -export([all/0, suite/0, groups/0, init_per_suite/1, end_per_suite/1]).
 -compile([export_all, nowarn_export_all]).
 
--import(esp_test_lib, [eventually/2, take/1, mailbox/0, down/1, pids/1, monitors/1]).
+-import(esp_test_lib, [eventually/2, take/1, mailbox/0, down/1, pids/1, monitors/1, pid/2]).
 
 suite() ->
     [{timetrap, {seconds, 30}}].
@@ -170,11 +170,6 @@ start(Template, Opts) ->
 stop(Coop) ->
     ok = coop:stop(Coop),
     [] = mailbox().
-
-pid(Coop, Name) ->
-    #{nodes := Nodes} = coop:info(Coop),
-    {Name, Pid} = lists:keyfind(Name, 1, Nodes),
-    Pid.
 
 switch(Coop) ->
     #{switches := [Switch]} = coop:info(Coop),

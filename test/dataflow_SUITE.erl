@@ -6,7 +6,7 @@
 -export([init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2]).
 -compile([export_all, nowarn_export_all]).
 
--import(esp_test_lib, [eventually/2, take/1, take/2, mailbox/0]).
+-import(esp_test_lib, [eventually/2, take/1, take/2, mailbox/0, pid/2]).
 
 -define(C_NODE, t_dataflow).
 -define(LIMIT, 20_000).
@@ -123,11 +123,6 @@ ends_of(Config, Router, Names, Datum) ->
         {'EXIT', Coop, Reason} -> {Reason, mailbox()}
     after ?LIMIT -> ct:fail(still_there)
     end.
-
-pid(Coop, Name) ->
-    #{nodes := Nodes} = coop:info(Coop),
-    {Name, Pid} = lists:keyfind(Name, 1, Nodes),
-    Pid.
 
 %% The chi-square of counts that should be equal. One in two billion is beyond
 %% 50 for five of them.

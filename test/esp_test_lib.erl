@@ -11,6 +11,8 @@
 -export([mailbox/0]).
 -export([down/1]).
 -export([pids/1]).
+-export([pid/2]).
+-export([stop_linked/1]).
 -export([monitors/1]).
 -export([plugin/0]).
 -export([os_pids/1]).
@@ -91,6 +93,20 @@ down(Ref) ->
 pids(Coop) ->
     #{nodes := Nodes, switches := Switches} = coop:info(Coop),
     [coop:head(Coop) | [Pid || {_, Pid} <- Nodes]] ++ Switches.
+
+%% The node of that name.
+pid(Coop, Name) ->
+    #{nodes := Nodes} = coop:info(Coop),
+    {Name, Pid} = lists:keyfind(Name, 1, Nodes),
+    Pid.
+
+%% A co-op that the caller is linked to, whose exits it traps.
+stop_linked(Coop) ->
+    ok = coop:stop(Coop),
+    receive
+        {'EXIT', Pid, _} when is_pid(Pid) -> ok
+    after ?LIMIT -> ct:fail(not_stopped)
+    end.
 
 %% The emulator keeps the last one back until its caller is scheduled out (or has
 %% more to say to the same process): then it could find a process dead.

@@ -6,7 +6,7 @@
 -export([init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2]).
 -compile([export_all, nowarn_export_all]).
 
--import(esp_test_lib, [eventually/2, take/1, take/2, mailbox/0, down/1, pids/1, monitors/1]).
+-import(esp_test_lib, [eventually/2, take/1, take/2, mailbox/0, down/1, pids/1, monitors/1, pid/2]).
 
 -define(C_NODE, t_instances).
 -define(LIMIT, 20_000).
@@ -101,11 +101,6 @@ stop(Coop) ->
     ok = coop:stop(Coop),
     [{'EXIT', Coop, normal}] = mailbox(),
     ok.
-
-pid(Coop, Name) ->
-    #{nodes := Nodes} = coop:info(Coop),
-    {Name, Pid} = lists:keyfind(Name, 1, Nodes),
-    Pid.
 
 suspend(Coop, Name) ->
     Pid = pid(Coop, Name),

@@ -7,7 +7,7 @@
 -export([hand/2, boss/2, init_hand/1, flush_hand/1]).
 -compile([export_all, nowarn_export_all]).
 
--import(esp_test_lib, [eventually/2, take/1, mailbox/0, monitors/1, down/1]).
+-import(esp_test_lib, [eventually/2, take/1, mailbox/0, monitors/1, down/1, pid/2]).
 
 -define(C_NODE, t_late).
 -define(LIMIT, 20_000).
@@ -184,11 +184,6 @@ pool(Config, Slab, Args) -> coop_flow:pipeline([router(Config, Slab), worker(Con
 
 counted(Config, Slab) ->
     coop_flow:pipeline([router(Config, Slab), worker(Config, undefined), counter()]).
-
-pid(Coop, Name) ->
-    #{nodes := Nodes} = coop:info(Coop),
-    {Name, Pid} = lists:keyfind(Name, 1, Nodes),
-    Pid.
 
 info(Coop, Name, Key) ->
     maps:get(Key, coop_process:ask(pid(Coop, Name), info, ?LIMIT)).

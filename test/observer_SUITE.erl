@@ -8,7 +8,7 @@
 -export([keeps_wall_time/1, is_client/2]).
 -compile([export_all, nowarn_export_all]).
 
--import(esp_test_lib, [eventually/2, take/1, down/1]).
+-import(esp_test_lib, [eventually/2, take/1, down/1, pid/2, stop_linked/1]).
 
 -define(C_NODE, t_observer).
 -define(LIMIT, 10_000).
@@ -89,19 +89,7 @@ start(Template, Options) ->
     ),
     Coop.
 
-stop(Coop) ->
-    ok = coop:stop(Coop),
-    receive
-        {'EXIT', Pid, _} when is_pid(Pid) -> ok
-    after ?LIMIT -> ct:fail(not_stopped)
-    end.
-
 same(Name) -> coop:native(Name, sums, same, #{}).
-
-node_pid(Coop, Name) ->
-    #{nodes := Nodes} = coop:info(Coop),
-    {_, Pid} = lists:keyfind(Name, 1, Nodes),
-    Pid.
 
 %% What a value is made of, as far as whoever shows it cares.
 type(V) when is_boolean(V) -> boolean;
@@ -246,7 +234,7 @@ a_busy_worker_is_seen(_) ->
     eventually(busy, fun() -> Sum() - Before > 50_000_000 end),
     [{spin, _, 3_000}] = take(1),
     [true = A =< T || {_, A, T} <- ask(erlang, statistics, [scheduler_wall_time_all])],
-    stop(Coop).
+    stop_linked(Coop).
 
 %% As observer_alloc_wx sums them up, which wants at least one.
 the_allocators_add_up(_) ->
@@ -343,8 +331,8 @@ the_processes_tab_has_all_processes(_) ->
      || Info <- Infos
     ],
     {_, _, _, _, rex, _, _, _} = lists:keyfind(ask(erlang, whereis, [rex]), 2, Infos),
-    {_, _, _, _, {sums, same, 2}, _, _, _} = lists:keyfind(node_pid(Coop, a), 2, Infos),
-    stop(Coop).
+    {_, _, _, _, {sums, same, 2}, _, _, _} = lists:keyfind(pid(Coop, a), 2, Infos),
+    stop_linked(Coop).
 
 %% As observer_procinfo fetches it.
 the_state_page_is_there_for_every_process(_) ->
@@ -374,7 +362,7 @@ the_state_page_is_there_for_every_process(_) ->
     catch
         exit:{signal, killed} -> ok
     end,
-    stop(Coop).
+    stop_linked(Coop).
 
 sleepers() ->
     [
@@ -540,7 +528,7 @@ a_co_op_is_a_tree(_) ->
     Coop = start([same(a), same('größe'), same('λ')]),
     Head = coop:head(Coop),
     #{switches := [Switch]} = coop:info(Coop),
-    [A, B, C] = [node_pid(Coop, N) || N <- [a, 'größe', 'λ']],
+    [A, B, C] = [pid(Coop, N) || N <- [a, 'größe', 'λ']],
     Pid = appmon(),
     Tree = {Root, Names, Links, []} = app(Pid),
     "erlangsp" = Root,
@@ -562,7 +550,7 @@ a_co_op_is_a_tree(_) ->
     {C, "λ <" ++ _} = lists:keyfind(C, 1, Names),
     {Head, "head <" ++ _} = lists:keyfind(Head, 1, Names),
     leave(Pid),
-    stop(Coop).
+    stop_linked(Coop).
 
 edges_that_meet_are_drawn_across(_) ->
     {ok, Template} = template(
@@ -570,7 +558,7 @@ edges_that_meet_are_drawn_across(_) ->
         [{a, b}, {a, c}, {b, d}, {c, d}]
     ),
     Coop = start(Template),
-    [A, B, C, D] = [node_pid(Coop, N) || N <- [a, b, c, d]],
+    [A, B, C, D] = [pid(Coop, N) || N <- [a, b, c, d]],
     Pid = appmon(),
     Tree = {_, Names, _, Across} = app(Pid),
     [B, C] = below(Tree, A),
@@ -580,7 +568,7 @@ edges_that_meet_are_drawn_across(_) ->
     [{From, To}] = Across,
     {From, To} = {Text(C), Text(D)},
     leave(Pid),
-    stop(Coop).
+    stop_linked(Coop).
 
 template(Nodes, Edges) ->
     case coop_flow:graph(Nodes, Edges) of
@@ -590,7 +578,7 @@ template(Nodes, Edges) ->
 
 what_a_task_has_started_is_below_it(_) ->
     Coop = start([coop:native(a, crew, boss, #{args => undefined}), same(b)]),
-    A = node_pid(Coop, a),
+    A = pid(Coop, a),
     Late = started(Coop, first),
     Later = started(Coop, second),
     Pid = appmon(),
@@ -598,7 +586,7 @@ what_a_task_has_started_is_below_it(_) ->
     [_, Late, Later] = below(Tree, A),
     {Late, "first <" ++ _} = lists:keyfind(Late, 1, Names),
     leave(Pid),
-    stop(Coop).
+    stop_linked(Coop).
 
 started(Coop, Name) ->
     ok = coop:relay_data(Coop, {start, self(), Name, hand, undefined}),
@@ -609,7 +597,7 @@ started(Coop, Name) ->
 
 the_nodes_of_a_head_on_a_vm_are_below_their_kill_switch(_) ->
     Coop = start([coop:task(v, fun(S, D) -> {S, D} end, #{}), same(n)]),
-    N = node_pid(Coop, n),
+    N = pid(Coop, n),
     #{switches := Switches} = coop:info(Coop),
     [Switch] = [S || S <- Switches, node(S) =:= c_node()],
     Pid = appmon(),
@@ -619,7 +607,7 @@ the_nodes_of_a_head_on_a_vm_are_below_their_kill_switch(_) ->
         false -> [N] = below(Tree, Switch)
     end,
     leave(Pid),
-    stop(Coop).
+    stop_linked(Coop).
 
 a_change_is_delivered_and_nothing_else(_) ->
     Pid = appmon(),
@@ -632,7 +620,7 @@ a_change_is_delivered_and_nothing_else(_) ->
         lists:keymember(Head, 1, After)
     end),
     appmon_info:app(Pid, erlangsp, false, []),
-    stop(Coop),
+    stop_linked(Coop),
     %% it answers in order: nothing came of the end
     {ok, ok} = gen:call(Pid, '$gen_call', {register_client, self()}, ?LIMIT),
     [] = [D || {delivery, _, _, _, _} = D <- flush()],
@@ -792,7 +780,7 @@ etop_prints_with(Options) ->
     stop = etop:stop(),
     ok = wait_for_end(Etop, Ref),
     Printer ! stop,
-    stop(Coop).
+    stop_linked(Coop).
 
 wait_for_end(Etop, Ref) ->
     receive

@@ -163,6 +163,10 @@ row(Config, Label, Datum, Hands) ->
     First ! Datum,
     [Datum] = take(1),
     Here = events(Config),
+    told(Here ++ events_there(Node, Tracer, Ref)).
+
+%% What a hand_tracer/2 there has got, which is no tracer any more.
+events_there(Node, Tracer, Ref) ->
     Tracer ! stop,
     There =
         receive
@@ -170,7 +174,7 @@ row(Config, Label, Datum, Hands) ->
         after ?LIMIT -> ct:fail({waited_in_vain_for, events_of, Node})
         end,
     erpc:call(Node, seq_trace, set_system_tracer, [false]),
-    told(Here ++ There).
+    There.
 
 %% Runs there.
 hand_tracer(To, Ref) ->
@@ -644,13 +648,7 @@ a_traced_rpc_is_as_that_of_a_vm(Config) ->
         {label(), events(Config)}
     end,
     {Label, Here} = Of(Node),
-    Tracer ! stop,
-    There =
-        receive
-            {there, Ref, All} -> All
-        after ?LIMIT -> ct:fail({waited_in_vain_for, events_of, Node})
-        end,
-    erpc:call(Node, seq_trace, set_system_tracer, [false]),
+    There = events_there(Node, Tracer, Ref),
     {Label, Both} = Of(CNode),
     %% names of nodes and references aside
     Shapes = fun(Events) ->
