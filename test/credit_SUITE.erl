@@ -5,7 +5,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -compile([export_all, nowarn_export_all]).
 
--import(esp_test_lib, [eventually/2, mailbox/0, down/1]).
+-import(esp_test_lib, [eventually/2, mailbox/0, down/1, pid/2]).
 
 -define(C_NODE, t_credit).
 -define(LIMIT, 20_000).
@@ -36,14 +36,8 @@ all() ->
         a_receiver_that_waits_in_coop_is_not_waited_for
     ].
 
-%% Where a sanitizer keeps what was freed for a while, that is not resident
-%% because of us.
 init_per_suite(Config) ->
-    Was = os:getenv("ASAN_OPTIONS", ""),
-    os:putenv("ASAN_OPTIONS", Was ++ ":quarantine_size_mb=4"),
-    CNode = esp_test_c_node:start(?C_NODE),
-    os:putenv("ASAN_OPTIONS", Was),
-    [{c_node, CNode} | Config].
+    [{c_node, esp_test_c_node:start_measured(?C_NODE)} | Config].
 
 end_per_suite(Config) ->
     esp_test_c_node:stop(proplists:get_value(c_node, Config)).
@@ -119,11 +113,6 @@ waits_for_credit({Pid, _}) ->
 resident() ->
     [Pid] = esp_test_lib:os_pids(?C_NODE),
     esp_test_dist:memory(#{os_pid => list_to_integer(Pid)}) div 1_000_000.
-
-pid(Coop, Name) ->
-    #{nodes := Nodes} = coop:info(Coop),
-    {Name, Pid} = lists:keyfind(Name, 1, Nodes),
-    Pid.
 
 queue(Pid) -> maps:get(queue, coop_process:ask(Pid, info, ?LIMIT)).
 
