@@ -134,14 +134,32 @@ endif()
 mark_as_advanced(ZLIB_INCLUDE_DIR ZLIB_LIBRARY)
 
 # elfutils' libdw: the archives, for the reason Boost's are. Of libdw only what
-# reads DWARF is used, which needs libelf and zlib.
+# reads DWARF is used, which needs libelf and zlib. Those of Debian 13 and later
+# lack a part of themselves (eu_tsearch): there it is the shared libraries.
 find_path(LIBDW_INCLUDE_DIR elfutils/libdw.h)
 find_library(LIBDW_LIBRARY NAMES libdw.a)
 find_library(LIBELF_LIBRARY NAMES libelf.a)
 if(NOT LIBDW_INCLUDE_DIR OR NOT LIBDW_LIBRARY OR NOT LIBELF_LIBRARY)
   esp_miss("elfutils/libdw.h, libdw.a and libelf.a" libdw-dev)
+else()
+  set(CMAKE_REQUIRED_LIBRARIES
+    ${LIBDW_LIBRARY} ${LIBELF_LIBRARY} ${ZLIB_LIBRARY})
+  check_cxx_source_compiles([[
+    #include <elfutils/libdw.h>
+    int main() {
+      return dwarf_begin(0, DWARF_C_READ) != nullptr
+             && dwarf_getsrclines(nullptr, nullptr, nullptr) == 0;
+    }]] ESP_HAS_WHOLE_LIBDW)
+  unset(CMAKE_REQUIRED_LIBRARIES)
+  if(NOT ESP_HAS_WHOLE_LIBDW)
+    find_library(LIBDW_SHARED_LIBRARY NAMES dw)
+    find_library(LIBELF_SHARED_LIBRARY NAMES elf)
+    set(LIBDW_LIBRARY ${LIBDW_SHARED_LIBRARY})
+    set(LIBELF_LIBRARY ${LIBELF_SHARED_LIBRARY})
+  endif()
 endif()
-mark_as_advanced(LIBDW_INCLUDE_DIR LIBDW_LIBRARY LIBELF_LIBRARY)
+mark_as_advanced(LIBDW_INCLUDE_DIR LIBDW_LIBRARY LIBELF_LIBRARY
+  LIBDW_SHARED_LIBRARY LIBELF_SHARED_LIBRARY)
 
 if(ESP_TESTS)
   find_path(DOCTEST_INCLUDE_DIR doctest/doctest.h)
