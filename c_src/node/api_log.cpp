@@ -43,8 +43,7 @@ bool is_list_of_atoms(const term& t) {
 // is the plugin's own: which of a plugin's functions logs, file and line tell.
 void log_event(process& me, atom module, esp::level level, const term& event,
                log_metadata more, const log_place& where) {
-  static const atom mfa("mfa"), file("file"), line("line"), domain("domain"),
-      esp_("esp");
+  static const atom mfa("mfa"), file("file"), line("line");
   const auto* o = me.where_from();
   const bool is_task = o != nullptr && o->initial_call.arity() == 3
                        && o->initial_call.element(0) == term(module);
@@ -57,9 +56,6 @@ void log_event(process& me, atom module, esp::level level, const term& event,
   for (const auto& [key, value] : more)
     if (key != "domain" || is_list_of_atoms(value)) // filters would fail
       all.emplace_back(atom(key), value);
-  all.emplace_back(domain, module == esp_
-                               ? term::list(std::initializer_list<term>{esp_})
-                               : term::list({esp_, module}));
   me.home().on_log(&me, level, event, all);
 }
 

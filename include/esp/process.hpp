@@ -94,8 +94,9 @@ enum class level {
   emergency
 };
 
-// More for an event's metadata. `domain` is [esp, Plugin] unless it is given
-// here; pid, gl, time, mfa, file and line are the event's own.
+// More for an event's metadata; pid, gl, time, mfa, file and line are the event's
+// own. It has a `domain` only if one is given here: OTP's default handler drops
+// those that it does not know.
 using log_metadata = std::initializer_list<std::pair<std::string_view, term>>;
 
 // Where an event is logged: the last argument, which a call leaves out.
