@@ -40,6 +40,7 @@ main() ->
         fun priority/1,
         fun flood/1,
         fun(_) -> engine_pipeline() end,
+        fun(_) -> untraced() end,
         fun(_) -> beside_queues() end,
         fun(_) -> lone_token() end,
         fun(_) -> broadcast(1) end,
@@ -87,10 +88,10 @@ pipeline(_) ->
 %%% Rows of the engine alone, which is a program of its own: what it prints, by
 %%% name and column.
 
-engine() ->
-    Program = filename:join(os:getenv("ESP_BUILD_DIR"), "bench/engine_bench"),
+engine_run(Name, Filter) ->
+    Program = filename:join([os:getenv("ESP_BUILD_DIR"), "bench", Name]),
     Csv = os:cmd(
-        "taskset -c 0 " ++ Program ++
+        "taskset -c 0 " ++ Program ++ " --benchmark_filter=" ++ Filter ++
             " --benchmark_format=csv --benchmark_repetitions=" ++ integer_to_list(?ROUNDS) ++
             " 2>/dev/null"
     ),
@@ -104,10 +105,12 @@ engine() ->
 columns(Line) -> [string:trim(C, both, "\"") || C <- string:split(Line, ",", all)].
 
 %% The median of the rounds.
-engine(Name, Column) ->
+engine(Name, Column) -> median_of(get(engine), Name, Column).
+
+median_of(Run, Name, Column) ->
     Values = lists:sort([
         number(maps:get(Column, M))
-     || M = #{"name" := N} <- get(engine),
+     || M = #{"name" := N} <- Run,
         lists:member(N, [Name, Name ++ "/manual_time", Name ++ "/iterations:1/manual_time"])
     ]),
     lists:nth((length(Values) + 1) div 2, Values).
@@ -121,8 +124,14 @@ number(Text) ->
 ns_an_item(Name) -> 1.0e9 / engine(Name, "items_per_second").
 
 engine_pipeline() ->
-    put(engine, engine()),
+    put(engine, engine_run("engine_bench", ".")),
     {"... in the engine alone, ns a hop", ns_an_item("pipeline/8"), get(beam_pipeline), less, 5.0}.
+
+%% By a program that differs in those tests alone.
+untraced() ->
+    {"... with its tests for tracing, ns (without them)", ns_an_item("pipeline/8"),
+        1.0e9 / median_of(engine_run("engine_bench_untraced", "pipeline"), "pipeline/8", "items_per_second"),
+        less, 0.97}.
 
 beside_queues() ->
     {"... beside bare intrusive queues, ns", ns_an_item("pipeline/8"),

@@ -113,22 +113,29 @@ endif()
 # -------------------------------------------------------------- benchmarks
 
 if(ESP_BENCH)
-  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*_bench.cpp)
   add_custom_target(benches)
-  foreach(source IN LISTS sources)
-    cmake_path(GET source STEM bench)
-    add_executable(${bench} ${source})
-    target_link_libraries(${bench} PRIVATE
+  function(esp_bench name source)
+    add_executable(${name} ${source})
+    target_link_libraries(${name} PRIVATE
       esp_flags benchmark::benchmark ${CMAKE_DL_LIBS})
-    esp_link_whole(${bench} ${ESP_ROOMS})
-    target_include_directories(${bench} PRIVATE ${PROJECT_SOURCE_DIR}/test)
-    target_compile_definitions(${bench} PRIVATE
+    esp_link_whole(${name} ${ARGN})
+    target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/test)
+    target_compile_definitions(${name} PRIVATE
       ESP_BENCH_DIR="${PROJECT_BINARY_DIR}/bench")
-    esp_export_api(${bench})
-    set_target_properties(${bench} PROPERTIES
+    esp_export_api(${name})
+    set_target_properties(${name} PROPERTIES
       RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
-    add_dependencies(benches ${bench})
-  endforeach()
+    add_dependencies(benches ${name})
+  endfunction()
+  set(engine ${PROJECT_SOURCE_DIR}/bench/engine_bench.cpp)
+  esp_bench(engine_bench ${engine} ${ESP_ROOMS})
+  # The same without the tests for tracing, to see what they cost.
+  esp_bench(engine_bench_untraced ${engine} room_base room_term room_backtrace
+    room_match room_dist room_sched room_net room_epmd room_plugin)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/c_src/node/*.cpp
+    ${PROJECT_SOURCE_DIR}/c_src/otp/*.cpp ${PROJECT_SOURCE_DIR}/c_src/coop/*.cpp)
+  target_sources(engine_bench_untraced PRIVATE ${sources})
+  target_compile_definitions(engine_bench_untraced PRIVATE ESP_WITHOUT_TRACING)
   # bench/run.sh measures whole C-nodes with these loaded.
   file(GLOB plugins CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/plugins/*.cpp)
   foreach(source IN LISTS plugins)

@@ -167,28 +167,39 @@ term coop_node::shown_state() {
 }
 
 bool coop_node::take(datum& d) {
-  bool is_done = false;
+  if (!is_ordinary()) [[unlikely]]
+    return take_watched(d);
+  try {
+    outlet out(static_cast<emitter*>(this));
+    task_.entry->call(state_, d, out);
+    return true;
+  } catch (...) {
+    return fail(d);
+  }
+}
+
+bool coop_node::take_watched(datum& d) {
   const auto told = is_traced() ? trace(d) : nullptr;
   enter_task();
-  const auto reason = [&] {
-    try {
-      outlet out(told ? told.get() : static_cast<emitter*>(this));
-      task_.entry->call(state_, d, out);
-      is_done = true;
-      if (told)
-        told->returned([this] { return shown_state(); });
-      return std::optional<term>();
-    } catch (...) {
-      if (told)
-        told->raised();
-      return guarded(d.empty() ? term() : d.to_term(), [] { throw; });
-    }
-  }();
-  if (!leave_task())
-    return false;
-  if (reason)
+  try {
+    outlet out(told ? told.get() : static_cast<emitter*>(this));
+    task_.entry->call(state_, d, out);
+    if (told)
+      told->returned([this] { return shown_state(); });
+  } catch (...) {
+    if (told)
+      told->raised();
+    return fail(d);
+  }
+  return leave_task();
+}
+
+// In a handler.
+bool coop_node::fail(const datum& d) {
+  const auto reason = guarded(d.empty() ? term() : d.to_term(), [] { throw; });
+  if (leave_task() && reason)
     crash(*reason, d.empty() ? std::nullopt : std::optional(d.to_term()));
-  return is_done;
+  return false;
 }
 
 void coop_node::flush_task() {

@@ -97,6 +97,8 @@ private:
     std::uint32_t number;
   };
 
+  bool take_watched(datum& d);
+  bool fail(const datum& d); // false
   std::unique_ptr<traced_task> trace(const datum& d); // null: not this call
   term shown_state();
   void give(order o);

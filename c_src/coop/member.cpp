@@ -631,11 +631,12 @@ inline message_ptr member::on_edge(const out_edge& e, datum&& d) {
 void member::send_on(out_edge& e, datum&& d) {
   if (!e.has_credit()) [[unlikely]]
     wait_for_credit(e);
-  if (e.here == nullptr || is_debugged() || keeps_lane() || is_traced()
-      || e.here->is_traced()) [[unlikely]]
+  if (e.here == nullptr || is_debugged() || !is_ordinary()) [[unlikely]]
     return send_otherwise(e, std::move(d));
   ++e.sent;
-  e.here->push_from_process(on_edge(e, std::move(d)));
+  message_ptr m = on_edge(e, std::move(d));
+  if (!e.here->push_from_process(m)) [[unlikely]]
+    push_and_tell(*e.here, std::move(m));
 }
 
 void member::emit(datum&& d) {
@@ -717,10 +718,13 @@ void member::send_otherwise(out_edge& e, datum&& d) {
     debug_out(d.to_term(), e.to);
   if (e.here == nullptr)
     return send(e.to, own::data(e.number, 1, env(), d.to_term()));
-  auto m = on_edge(e, std::move(d));
-  if (is_traced() || e.here->is_traced())
-    tell_hop(*e.here, shown(m->value));
-  e.here->push(std::move(m), lane::data);
+  push_and_tell(*e.here, on_edge(e, std::move(d)));
+}
+
+void member::push_and_tell(process& to, message_ptr m) {
+  if (is_traced() || to.is_traced())
+    tell_hop(to, shown(m->value));
+  to.push(std::move(m), lane::data);
 }
 
 // Of what goes along with a datum to a process of this home.

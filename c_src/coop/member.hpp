@@ -228,6 +228,7 @@ private:
   void wait_for_connection(atom at_node);
   node::message_ptr on_edge(const out_edge& e, datum&& d);
   void send_otherwise(out_edge& e, datum&& d);
+  void push_and_tell(process& to, node::message_ptr m);
   void emit_chosen(datum&& d);
   void give_way();
   void deliver_result(datum&& d);

@@ -135,28 +135,34 @@ void process::push(message_ptr m, lane l) noexcept {
 // It looks at what is put there on its own worker before it comes to rest, and
 // whatever ends it does so before it is gone. What came from elsewhere before goes
 // first.
-void process::push_from_process(message_ptr m) noexcept {
+bool process::push_from_process(message_ptr& m) noexcept {
   std::uint32_t f = 0;
+  bool is_in = false;
   {
     const sched::station::own_lock own(sched::this_worker::here(), *this);
     f = flags_.load(std::memory_order_relaxed);
-    if (!own || (f & (dead | on_data | keeps | has_far)) != 0) [[unlikely]]
-      f = dead;
-    else {
+    if (own && (f & (dead | on_data | keeps | has_far | traced)) == 0)
+        [[likely]] {
       near_.push_back(std::move(m));
       near_in_.store(near_in_.load(std::memory_order_relaxed) + 1,
                      std::memory_order_relaxed);
+      is_in = true;
     }
   }
+  if (!is_in) [[unlikely]] {
+    if ((f & traced) != 0)
+      return false;
+    push(std::move(m), lane::data);
+    return true;
+  }
   if ((f & (queued | running)) != 0) [[likely]]
-    return;
-  if (m)
-    return push(std::move(m), lane::data);
+    return true;
   lock_.lock();
   const bool run_it = enqueue();
   lock_.unlock();
   if (run_it)
     schedule();
+  return true;
 }
 
 void process::kick() noexcept {

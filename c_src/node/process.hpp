@@ -63,8 +63,9 @@ public:
                bool has_priority = false);
   void push(message_ptr m, lane l) noexcept;
   // The same to the data lane, from another's run(): without an atomic
-  // instruction if they share a worker.
-  void push_from_process(message_ptr m) noexcept;
+  // instruction if they share a worker. Not one that is traced: false, and
+  // nothing was done.
+  [[nodiscard]] bool push_from_process(message_ptr& m) noexcept;
   // Looks again whether it has something to do: credit has come back.
   void kick() noexcept;
 
@@ -147,6 +148,11 @@ public:
     return (flags_.load(std::memory_order_relaxed) & traced) != 0;
   }
   void set_traced(bool on) noexcept;
+  // Nobody traces it, and its lane ends with it: nothing but its task is to be
+  // thought of at a datum.
+  bool is_ordinary() const noexcept {
+    return (flags_.load(std::memory_order_relaxed) & (keeps | traced)) == 0;
+  }
   // What tracing itself is made of is not traced: that would never end.
   virtual bool may_be_traced() const noexcept { return true; }
 
@@ -417,7 +423,11 @@ private:
     lane_taken = 8192, // kept, and no longer
     called = 16384,    // something is in the control lane
     has_far = 32768,   // data_ is not empty
-    traced = 65536,    // dbg
+#ifndef ESP_WITHOUT_TRACING
+    traced = 65536, // dbg
+#else
+    traced = 0, // bench/: what it costs where nobody traces
+#endif
   };
   // Handled in one run(), of both lanes: enough to make the switch cheap, few
   // enough that a neighbour's turn comes within microseconds.
