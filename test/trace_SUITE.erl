@@ -91,6 +91,13 @@ start_dbg(Config, Node) ->
     %% the shell itself is not traced
     ok = dbg(Config, cn, [Shell]).
 
+%% What dbg of OTP 27 and later does is in a session of its own.
+told_by_dbg(Expected, Args) ->
+    case code:ensure_loaded(trace) =:= {module, trace} of
+        true -> ok;
+        false -> Expected = ask(erlang, trace_info, Args)
+    end.
+
 forward(Event, To) ->
     To ! {event, Event},
     To.
@@ -359,7 +366,7 @@ match_specifications_choose_and_add(Config) ->
      {trace, Pid, call, {deeds, twice, 2}, {big, 7, Pid, undefined}}] = events(Config),
     %% a pattern is taken back where it was set, and nowhere else
     {ok, [{matched, _, 1}]} = dbg(Config, ctpg, [deeds, twice, 2]),
-    {traced, local} = ask(erlang, trace_info, [{deeds, twice, 2}, traced]),
+    told_by_dbg({traced, local}, [{deeds, twice, 2}, traced]),
     {ok, [{matched, _, 1}]} = dbg(Config, ctp, [deeds, twice, 2]),
     {traced, false} = ask(erlang, trace_info, [{deeds, twice, 2}, traced]),
     ok = coop:relay_data(Coop, 7),
@@ -571,7 +578,7 @@ dbg_shows_what_is_traced_and_stops(Config) ->
     {ok, _} = dbg(Config, tpl, [deeds, []]),
     ok = dbg(Config, cn, [c_node()]),
     %% as on a BEAM: dbg has forgotten it, the trace is there
-    {match_spec, []} = ask(erlang, trace_info, [{deeds, twice, 2}, match_spec]),
+    told_by_dbg({match_spec, []}, [{deeds, twice, 2}, match_spec]),
     _ = dbg(Config, ctp, []),
     _ = ask(erlang, trace_pattern, [{'_', '_', '_'}, false, [local]]),
     ok = dbg(Config, stop, []),
@@ -610,20 +617,21 @@ device(Text) ->
 a_second_tracer_is_refused(Config) ->
     Coop = start([twice(a)]),
     Pid = pid(Coop, a),
-    start_dbg(Config),
-    1 = p(Config, Pid, m),
+    First = relay(self()),
+    1 = ask(erlang, trace, [Pid, true, [{tracer, First}, send, 'receive']]),
     Relay = relay(self()),
     {badrpc, {'EXIT', {badarg, _}}} = ask(erlang, trace, [Pid, true, [{tracer, Relay}, call]]),
     {badrpc, {'EXIT', {badarg, _}}} = ask(erlang, trace, [Relay, true, [{tracer, Relay}, call]]),
     %% and of all it gets those that nobody has
     Others = ask(erlang, trace, [existing, true, [{tracer, Relay}, procs]]),
     true = Others > 0,
-    {tracer, Tracer} = ask(erlang, trace_info, [Pid, tracer]),
-    {ok, Tracer} = dbg(Config, get_tracer, [c_node()]),
+    {tracer, First} = ask(erlang, trace_info, [Pid, tracer]),
     {tracer, Relay} = ask(erlang, trace_info, [coop:head(Coop), tracer]),
-    exit(Relay, done),
-    receive {'EXIT', Relay, _} -> ok end,
-    eventually(free, fun() -> {tracer, []} =:= ask(erlang, trace_info, [coop:head(Coop), tracer]) end),
+    [begin exit(R, done), receive {'EXIT', R, _} -> ok end end || R <- [Relay, First]],
+    [
+        eventually(free, fun() -> {tracer, []} =:= ask(erlang, trace_info, [P, tracer]) end)
+     || P <- [coop:head(Coop), Pid]
+    ],
     stop_linked(Coop).
 
 relay(To) ->
@@ -915,7 +923,8 @@ bad_requests_get_what_a_beam_answers(Config) ->
             [all, true, [{tracer, Me}, call]], [all, true, [{tracer, x}]], [all, true, call],
             [new_ports, true, [ports]], [#{}, true, []]
         ]] ++
-        [{dbg, erlang_trace, Args} || Args <- [
+        %% with a session ahead of them since OTP 27
+        [{dbg, erlang_trace, Args} || lists:member({erlang_trace, 3}, dbg:module_info(exports)), Args <- [
             [D, true, [call]], [no_such_name, true, [call]], ["x", true, [call]], [{0, 1, 2}, true, [call]]
         ]] ++
         [{erlang, trace_pattern, Args} || Args <- [
@@ -977,6 +986,11 @@ match_specifications_mean_what_they_mean_there(_) ->
         proper:forall(proper_types:integer(), fun(Seed) -> agree(Seed, 50) end), Tests
     ).
 
+%% OTP 26 and later find out as it runs what is no record.
+is_laxer(Spec) ->
+    erlang:system_info(otp_release) > "25" andalso
+        string:find(io_lib:format("~0p", [Spec]), "is_record") =/= nomatch.
+
 agree(Seed, N) ->
     _ = rand:seed(exsss, {Seed, N, 1}),
     lists:all(
@@ -988,7 +1002,7 @@ agree(Seed, N) ->
                 Theirs -> true;
                 Ours ->
                     ct:pal("~0p~n~0p~ntheirs ~0p~nours ~0p", [Args, Spec, Theirs, Ours]),
-                    false
+                    Ours =:= error andalso is_laxer(Spec)
             end
         end,
         lists:seq(1, N)
