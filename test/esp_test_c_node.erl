@@ -50,9 +50,11 @@ start(Name, Options) ->
 start_measured(Name) ->
     Was = os:getenv("ASAN_OPTIONS", ""),
     os:putenv("ASAN_OPTIONS", Was ++ ":quarantine_size_mb=4"),
-    Started = start(Name),
-    os:putenv("ASAN_OPTIONS", Was),
-    Started.
+    try
+        start(Name)
+    after
+        os:putenv("ASAN_OPTIONS", Was)
+    end.
 
 stop({Name, Started, Owner}) ->
     Ref = monitor(process, Owner),

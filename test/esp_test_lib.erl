@@ -104,8 +104,8 @@ pid(Coop, Name) ->
 stop_linked(Coop) ->
     ok = coop:stop(Coop),
     receive
-        {'EXIT', Pid, _} when is_pid(Pid) -> ok
-    after ?LIMIT -> ct:fail(not_stopped)
+        {'EXIT', Coop, _} -> ok
+    after 2 * ?LIMIT -> ct:fail(not_stopped)
     end.
 
 %% The emulator keeps the last one back until its caller is scheduled out (or has

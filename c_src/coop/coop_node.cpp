@@ -169,34 +169,41 @@ term coop_node::shown_state() {
 bool coop_node::take(datum& d) {
   if (!is_ordinary()) [[unlikely]]
     return take_watched(d);
+  std::optional<term> reason;
   try {
     outlet out(static_cast<emitter*>(this));
     task_.entry->call(state_, d, out);
     return true;
   } catch (...) {
-    return fail(d);
+    reason = caught(d);
   }
+  return fail(d, reason);
 }
 
 bool coop_node::take_watched(datum& d) {
   const auto told = is_traced() ? trace(d) : nullptr;
+  std::optional<term> reason;
   enter_task();
   try {
     outlet out(told ? told.get() : static_cast<emitter*>(this));
     task_.entry->call(state_, d, out);
     if (told)
       told->returned([this] { return shown_state(); });
+    return leave_task();
   } catch (...) {
     if (told)
       told->raised();
-    return fail(d);
+    reason = caught(d);
   }
-  return leave_task();
+  return fail(d, reason);
 }
 
-// In a handler.
-bool coop_node::fail(const datum& d) {
-  const auto reason = guarded(d.empty() ? term() : d.to_term(), [] { throw; });
+// In a handler, where nothing of the task's may run that could block.
+std::optional<term> coop_node::caught(const datum& d) {
+  return guarded(d.empty() ? term() : d.to_term(), [] { throw; });
+}
+
+bool coop_node::fail(const datum& d, const std::optional<term>& reason) {
   if (leave_task() && reason)
     crash(*reason, d.empty() ? std::nullopt : std::optional(d.to_term()));
   return false;

@@ -98,7 +98,8 @@ private:
   };
 
   bool take_watched(datum& d);
-  bool fail(const datum& d); // false
+  std::optional<term> caught(const datum& d);
+  bool fail(const datum& d, const std::optional<term>& reason); // false
   std::unique_ptr<traced_task> trace(const datum& d); // null: not this call
   term shown_state();
   void give(order o);

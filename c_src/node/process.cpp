@@ -289,17 +289,26 @@ bool process::take_over() noexcept {
 }
 
 process::stop process::handle_all_control(unsigned& n) noexcept {
-  sched::station& here = sched::this_worker::here();
-  while ((flags_.load(std::memory_order_acquire) & (exiting | called)) != 0) {
-    here.beat();
-    if (n == messages_per_run || (n > 0 && here.should_yield()))
-      return stop::gives_way;
+  stop why = stop::at_rest;
+  bool has_answered = false;
+  for (;;) {
+    const auto f = flags_.load(std::memory_order_acquire);
+    if ((f & (exiting | called)) == 0)
+      break;
+    sched::this_worker::here().beat();
+    if ((f & exiting) == 0 && n == messages_per_run) {
+      why = stop::gives_way;
+      break;
+    }
     message_ptr m;
-    if (!take_control(m))
-      return stop::ends;
+    if (!take_control(m)) {
+      why = stop::ends;
+      break;
+    }
     if (!m)
       continue;
     ++n;
+    has_answered = true;
     // What is asked under a token is answered under it.
     const bool is_under = m->env && m->kind == what::control;
     try {
@@ -311,10 +320,10 @@ process::stop process::handle_all_control(unsigned& n) noexcept {
     }
     if (is_under && env_)
       let_go_of_envelope();
-    if (control_count_.load(std::memory_order_relaxed) == 0)
-      home_.flush(); // an answer does not wait for the data behind it
   }
-  return stop::at_rest;
+  if (has_answered)
+    home_.flush(); // an answer does not wait for the data behind it
+  return why;
 }
 
 void process::run() noexcept {
@@ -331,10 +340,10 @@ void process::run() noexcept {
     arrived(*came);
 
   stop why = stop::called;
-  for (unsigned n = 0; why == stop::called;) {
-    why = handle_all_control(n);
+  for (unsigned asked = 0, data = 0; why == stop::called;) {
+    why = handle_all_control(asked);
     if (why == stop::at_rest)
-      why = handle_all_data(n);
+      why = handle_all_data(data);
   }
   if (why == stop::ends) {
     finalize();

@@ -429,7 +429,7 @@ private:
     traced = 0, // bench/: what it costs where nobody traces
 #endif
   };
-  // Handled in one run(), of both lanes: enough to make the switch cheap, few
+  // Handled in one run(), of each lane: enough to make the switch cheap, few
   // enough that a neighbour's turn comes within microseconds.
   static constexpr unsigned messages_per_run = 64;
 
