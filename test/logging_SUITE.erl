@@ -186,8 +186,12 @@ a_throw_has_its_stack_as_erlang_has_one(_) ->
     in_source(Inner, "throw"),
     in_source(Outer, "called"),
     {error_info, {error, {cpp_exception, _, _}, Stack}} = lists:keyfind(error_info, 1, Own),
-    has(Text, lists:concat(["in function  crashes:inner/2 (", proplists:get_value(file, Inner),
-        ", line ", line_of("throw"), ")"])),
+    %% OTP 29 writes it the other way
+    true = lists:any(fun(Between) ->
+        Line = lists:concat(["in function  crashes:inner/2 (",
+            proplists:get_value(file, Inner), Between, line_of("throw"), ")"]),
+        string:find(Text, Line) =/= nomatch
+    end, [", line ", ":"]),
     has(Text, "in call from crashes:'crash::operator()'/1 ("),
     %% of no class
     {_, _, {{cpp_exception, <<"int">>, <<>>}, [{crashes, inner, 2, Int} | _]}} = crash_of(int),
@@ -242,7 +246,7 @@ a_crash_report_has_what_proc_libs_has(_) ->
     %% which is of OTP 27 and later, and not known here
     {Same, Same} = {Keys(TheirOwn) -- [process_label], Keys(Own)},
     [_ | _] = Neighbours,
-    Alike = Keys(TheirNeighbour),
+    Alike = Keys(TheirNeighbour) -- [process_label],
     [Alike = Keys(N) || {neighbour, N} <- Neighbours],
     {initial_call, {crashes, crash, [_, _]}} = lists:keyfind(initial_call, 1, Own),
     {pid, Pid} = lists:keyfind(pid, 1, Own),
@@ -479,6 +483,15 @@ metadata_and_domain_can_be_filtered(_) ->
     ],
     true = say(Coop, {notice, <<"mine">>, {domain, [my, own]}}),
     {notice, #{domain := [my, own]}, _} = event(),
+    Filter(stop, sub, [my]),
+    [
+        begin
+            true = say(Coop, {notice, <<"shown">>, {domain, D}}),
+            {notice, Meta, _} = event(),
+            false = is_map_key(domain, Meta)
+        end
+     || D <- [x, [1], [esp | crashes], {esp}, <<"esp">>]
+    ],
     {ok, #{filters := [{d, _}]}} = logger:get_handler_config(?MODULE),
     ok = logger:set_handler_config(?MODULE, filters, []),
     true = say(Coop, {notice, <<"found">>, {k, 17}}),
