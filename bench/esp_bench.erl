@@ -129,7 +129,7 @@ engine_pipeline() ->
 
 %% By a program that differs in those tests alone.
 untraced() ->
-    {"... with its tests for tracing, ns (without them)", ns_an_item("pipeline/8"),
+    {"... tests for tracing in, ns (and left out)", ns_an_item("pipeline/8"),
         1.0e9 / median_of(engine_run("engine_bench_untraced", "pipeline"), "pipeline/8", "items_per_second"),
         less, 0.97}.
 
