@@ -46,10 +46,10 @@ start(Name, Options) ->
             ct:fail(Reason)
     end.
 
-%% What a sanitizer keeps of freed memory is not the C-node's.
+%% For who looks at its memory.
 start_measured(Name) ->
     Was = os:getenv("ASAN_OPTIONS", ""),
-    os:putenv("ASAN_OPTIONS", Was ++ ":quarantine_size_mb=4"),
+    [os:putenv(Variable, Value) || {Variable, Value} <- esp_test_dist:environment()],
     try
         start(Name)
     after

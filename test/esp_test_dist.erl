@@ -8,7 +8,7 @@
 
 %% C-nodes
 -export([start_c_node/1, start_c_node/2, stop_c_node/1, kill_c_node/1]).
--export([memory/1, name/1]).
+-export([memory/1, name/1, environment/0]).
 %% handshakes
 -export([flags/0, open/1, call_in/2, dial/2, dial/3]).
 -export([name_packet/2, name_packet/3, reply_packet/2, digest/2, packet/1]).

@@ -111,9 +111,7 @@ stop(Coop) ->
 pid(Coop, head) ->
     Coop;
 pid(Coop, Name) ->
-    #{nodes := Nodes} = coop:info(Coop),
-    {Name, Pid} = lists:keyfind(Name, 1, Nodes),
-    Pid.
+    esp_test_lib:pid(Coop, Name).
 
 info(Coop, Name) -> coop_process:ask(pid(Coop, Name), info, ?LIMIT).
 

@@ -8,7 +8,7 @@
 -export([init_per_group/2, end_per_group/2]).
 -compile([export_all, nowarn_export_all]).
 
--import(esp_test_lib, [eventually/2, take/1, mailbox/0, down/1]).
+-import(esp_test_lib, [eventually/2, take/1, mailbox/0, down/1, pid/2]).
 
 -define(C_NODE, t_sys).
 -define(LIMIT, 10_000).
@@ -110,11 +110,6 @@ start(Nodes) ->
     {ok, Coop} = coop:start_link(coop_flow:pipeline(Nodes), opts()),
     Coop.
 
-node_of(Coop, Name) ->
-    #{nodes := Nodes} = coop:info(Coop),
-    {Name, Pid} = lists:keyfind(Name, 1, Nodes),
-    Pid.
-
 switch_of(Coop) ->
     #{switches := [Switch]} = coop:info(Coop),
     Switch.
@@ -157,12 +152,12 @@ target(Config) ->
             _ = take(1),
             {Pid, none};
         native_head -> with(native(), fun coop:head/1);
-        native_node -> with(native(), fun(C) -> node_of(C, a) end);
+        native_node -> with(native(), fun(C) -> pid(C, a) end);
         native_switch -> with(native(), fun switch_of/1);
-        native_task -> with(native(), fun(C) -> node_of(C, a) end);
+        native_task -> with(native(), fun(C) -> pid(C, a) end);
         vm_head -> with(vm(), fun coop:head/1);
-        vm_node -> with(vm(), fun(C) -> node_of(C, a) end);
-        vm_task -> with(vm(), fun(C) -> node_of(C, a) end);
+        vm_node -> with(vm(), fun(C) -> pid(C, a) end);
+        vm_task -> with(vm(), fun(C) -> pid(C, a) end);
         vm_switch -> with(vm(), fun switch_of/1)
     end.
 
@@ -657,7 +652,7 @@ a_file_has_the_events_as_of_a_gen_server(Config) ->
 
 stateful(Task) ->
     Coop = start([coop:native(a, states, Task, #{})]),
-    {node_of(Coop, a), Coop}.
+    {pid(Coop, a), Coop}.
 
 a_state_by_fields_is_a_map(_) ->
     {Pid, Coop} = stateful(counter),
@@ -689,7 +684,7 @@ an_opaque_state_says_so(_) ->
 
 a_function_has_no_state(_) ->
     Coop = start([coop:native(a, sums, same, #{})]),
-    Pid = node_of(Coop, a),
+    Pid = pid(Coop, a),
     undefined = sys:get_state(Pid),
     {error, {no_state_codec, _}} = request(Pid, {replace_state, fun(S) -> S end}).
 

@@ -137,7 +137,6 @@ void process::push(message_ptr m, lane l) noexcept {
 // first.
 bool process::push_from_process(message_ptr& m) noexcept {
   std::uint32_t f = 0;
-  bool is_in = false;
   {
     const sched::station::own_lock own(sched::this_worker::here(), *this);
     f = flags_.load(std::memory_order_relaxed);
@@ -146,10 +145,9 @@ bool process::push_from_process(message_ptr& m) noexcept {
       near_.push_back(std::move(m));
       near_in_.store(near_in_.load(std::memory_order_relaxed) + 1,
                      std::memory_order_relaxed);
-      is_in = true;
     }
   }
-  if (!is_in) [[unlikely]] {
+  if (m) [[unlikely]] {
     if ((f & traced) != 0)
       return false;
     push(std::move(m), lane::data);
